@@ -1,0 +1,153 @@
+# The project's commands; `make help` lists them. They need Go, make and a C
+# compiler (for the race detector), nothing else: each tool is a Go module of
+# its own in tools/, pinned by its go.sum and built once into bin/.
+#
+# The recipes are plain sh and GNU make 3.81, so that they run as they are on
+# Linux, macOS and Windows.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+EXE := $(shell go env GOEXE)
+
+# The version that `ssmsession version` prints.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo none)
+LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+# Every system and processor that a release is built for.
+PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+
+PKG      ?= ./...
+FUZZTIME ?= 30s
+
+## ---- before every commit ----
+
+.PHONY: check
+check: fmt-check tidy-check cross lint docs-check test ## Everything a change must pass; CI runs this
+
+.PHONY: fmt-check
+fmt-check: ## Fail if gofmt -s would change a file
+	@echo "== gofmt -s"
+	@diff=$$(gofmt -s -d .) || exit 1; \
+	if [ -n "$$diff" ]; then printf '%s\n' "$$diff" "not formatted: run make fmt" >&2; exit 1; fi
+
+.PHONY: tidy-check
+tidy-check: ## Fail if go mod tidy would change a go.mod or go.sum
+	@for dir in . tools/*/; do \
+		echo "== go mod tidy -diff in $$dir"; \
+		(cd "$$dir" && go mod tidy -diff) || exit 1; \
+	done
+
+.PHONY: cross
+cross: ## Build and vet for every supported system and processor
+	@for platform in $(PLATFORMS); do \
+		echo "== go build and go vet for $$platform"; \
+		export CGO_ENABLED=0 GOOS="$${platform%/*}" GOARCH="$${platform#*/}"; \
+		go build ./... && go vet ./... || exit 1; \
+	done
+
+# Files for another system are read only when linting for it. Tests are linted
+# for Linux, where all of them run: elsewhere some have helpers to spare.
+.PHONY: lint
+lint: bin/golangci-lint$(EXE) ## Lint the files of every supported system
+	@for goos in linux darwin windows; do \
+		echo "== golangci-lint for $$goos"; \
+		test $$goos = linux && tests=true || tests=false; \
+		CGO_ENABLED=0 GOOS=$$goos bin/golangci-lint$(EXE) run --tests=$$tests || exit 1; \
+	done
+
+.PHONY: docs-check
+docs-check: ## Fail if make docs would change docs/cli
+	@echo "== docs/cli"
+	@mkdir -p bin && rm -rf bin/docs-check
+	@go run ./cmd/ssmsession gendocs bin/docs-check
+	@diff -r docs/cli bin/docs-check || { echo "docs/cli is out of date: run make docs" >&2; exit 1; }
+
+.PHONY: test
+test: ## Test with the race detector, in random order (PKG=./internal/...)
+	@echo "== go test -race"
+	@CGO_ENABLED=1 go test -race -shuffle=on -timeout 15m $(PKG)
+
+## ---- to mend, build, look ----
+
+.PHONY: fmt
+fmt: ## Format every Go file
+	gofmt -s -w .
+
+.PHONY: tidy
+tidy: ## Tidy the go.mod of the program and of each tool
+	@for dir in . tools/*/; do (cd "$$dir" && go mod tidy) || exit 1; done
+
+.PHONY: docs
+docs: ## Write docs/cli, one page a command, from the program's own help
+	rm -rf docs/cli
+	go run ./cmd/ssmsession gendocs docs/cli
+
+.PHONY: build
+build: ## Build the static program bin/ssmsession
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ssmsession$(EXE) ./cmd/ssmsession
+
+.PHONY: clean
+clean: ## Remove what these commands made
+	rm -rf bin dist
+
+## ---- longer ----
+
+.PHONY: soak
+soak: ## Test the heavy properties at full size, for hours (PKG=./internal/...)
+	SOAK=1 CGO_ENABLED=1 go test -race -shuffle=on -count=1 -timeout 4h $(PKG)
+
+# go test fuzzes one target at a time, so list them first: the names of a
+# package's targets come before the line that ends it, "ok <package> <time>".
+.PHONY: fuzz
+fuzz: ## Fuzz every fuzz target in turn (FUZZTIME=30s each, PKG=./internal/...)
+	@mkdir -p bin
+	@go test -list '^Fuzz' $(PKG) > bin/fuzz.list
+	@awk '/^Fuzz/ { names[n++] = $$1 } \
+		$$1 == "ok" { for (i = 0; i < n; i++) print $$2, names[i]; n = 0 }' bin/fuzz.list > bin/fuzz.targets
+	@while read -r package target; do \
+		echo "== $$target in $$package"; \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null || exit 1; \
+	done < bin/fuzz.targets
+
+.PHONY: bench
+bench: ## Run every benchmark
+	@grep -rl --include='*_test.go' '^func Benchmark' cmd internal | xargs -n 1 dirname | sort -u | sed 's|^|./|' \
+		| xargs go test -run '^$$' -bench . -benchmem
+
+# Not in check: it asks the vulnerability database, which changes under us.
+.PHONY: vuln
+vuln: bin/govulncheck$(EXE) ## Look up known vulnerabilities in what we call (needs the network)
+	bin/govulncheck$(EXE) ./...
+
+## ---- release ----
+
+.PHONY: release-check
+release-check: bin/goreleaser$(EXE) ## Check .goreleaser.yaml
+	bin/goreleaser$(EXE) check
+
+.PHONY: completions
+completions: ## Write the shell completions, for the packages, into bin/completions
+	@rm -rf bin/completions && mkdir -p bin/completions
+	@go run ./cmd/ssmsession completion bash > bin/completions/ssmsession.bash
+	@go run ./cmd/ssmsession completion zsh > bin/completions/_ssmsession
+	@go run ./cmd/ssmsession completion fish > bin/completions/ssmsession.fish
+	@go run ./cmd/ssmsession completion powershell > bin/completions/ssmsession.ps1
+
+.PHONY: snapshot
+snapshot: bin/goreleaser$(EXE) bin/cyclonedx-gomod$(EXE) ## Make all that a release would publish, into dist/
+	bin/goreleaser$(EXE) release --snapshot --clean
+
+# Each tool is built once, and again when its pins change. The variables of a
+# cross build must not reach it: it runs here.
+bin/%$(EXE): tools/%/go.mod tools/%/go.sum
+	@echo "== building $*"
+	@mkdir -p bin
+	@cd tools/$* && GOOS= GOARCH= CGO_ENABLED=0 go build -o ../../bin/ tool
+
+.PHONY: help
+help: ## Print this list
+	@awk -F ':.*## ' \
+		'/^## ----/ { gsub(/^## -+ | -+$$/, ""); print "\n" $$0 ":" } \
+		/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile

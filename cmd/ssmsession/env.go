@@ -1,0 +1,62 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+)
+
+// Set by the linker in a release (see Makefile and .goreleaser.yaml).
+var (
+	version = ""
+	commit  = ""
+)
+
+// env is everything that the outside world gives us, built once.
+type env struct {
+	in, out, err *os.File
+	getenv       func(string) string
+	version      string
+	commit       string
+}
+
+// system is the real outside world.
+func system() *env {
+	e := &env{
+		in: os.Stdin, out: os.Stdout, err: os.Stderr,
+		getenv:  os.Getenv,
+		version: version, commit: commit,
+	}
+	e.fillVersion()
+	return e
+}
+
+// fillVersion asks the build when the linker said nothing, as after go install.
+func (e *env) fillVersion() {
+	info, ok := debug.ReadBuildInfo()
+	if ok && e.version == "" && info.Main.Version != "" {
+		e.version = info.Main.Version
+	}
+	if e.version == "" {
+		e.version = "(devel)"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && e.commit == "" {
+			e.commit = s.Value
+		}
+	}
+	if e.commit == "" {
+		e.commit = "unknown"
+	}
+}
+
+// say writes one line for people to stderr. When that fails there is nobody
+// left to tell.
+func (e *env) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(e.err, "ssmsession: "+format+"\n", args...)
+}
+
+func (e *env) versionLine() string {
+	return fmt.Sprintf("%s (commit %s, %s, %s/%s)", e.version, e.commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}

@@ -1,0 +1,11 @@
+// Command ssmsession is a client for AWS Systems Manager Session Manager: a
+// shell, commands and tunnels on managed nodes without the AWS CLI or its
+// plugin, and a local service to try it against.
+//
+// This package is the only one that knows all the others: flags become options,
+// options one call into internal/session. See docs/architecture.md.
+package main
+
+import "os"
+
+func main() { os.Exit(run(os.Args[1:], system())) }

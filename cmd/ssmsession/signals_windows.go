@@ -1,0 +1,10 @@
+package main
+
+import (
+	"os"
+	"syscall"
+)
+
+// endingSignals end a session in order. Windows delivers SIGTERM when a console
+// closes.
+var endingSignals = []os.Signal{os.Interrupt, syscall.SIGTERM}

@@ -1,0 +1,198 @@
+package agent
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/ssmsession/ssmsession/internal/stream/frame"
+)
+
+// payloadSize is how much output goes into one message, in bytes; with what was
+// held of the last read it can be maxHeld more.
+const payloadSize = 1024
+
+// errNoPTY is for systems where the emulated agent has none.
+var errNoPTY = errors.New("this system has no pty for the emulated agent")
+
+// terminal is a pty with a program on it, the agent's end. Close makes reads
+// and writes end at once.
+type terminal interface {
+	io.ReadWriteCloser
+	resize(cols, rows uint32) error
+}
+
+// runPTY plays the types that have a terminal (docs/protocol.md, "Session
+// types"). The end of the pty is a success whatever the program's status was,
+// and so is a cancellation.
+func (s *session) runPTY(ctx context.Context) Result {
+	if !PTYSupported() {
+		return Result{StatusFailed, fmt.Sprintf("%v, which %s sessions need", errNoPTY, s.cfg.Document.SessionType)}
+	}
+	argv, err := s.ptyCommand()
+	if err != nil {
+		return Result{StatusFailed, err.Error()}
+	}
+	cmd := s.command(argv)
+	term, err := startPTY(cmd)
+	if err != nil {
+		err = fmt.Errorf("Unable to start command: Failed to start pty: %w\n\n", err) //nolint:staticcheck,revive // the agent's words
+		if sleep(ctx, 2*s.cfg.Pace.BeforePrompt) != nil {
+			s.log.Debug("cancelled before the failure was told", "err", err)
+		}
+		return failed(err)
+	}
+	// Closed first, for the hangup reaches processes that may not be killed.
+	end := func() {
+		s.closePTY(term)
+		killSession(cmd.Process)
+	}
+	stop := onCancel(ctx, end)
+	result := s.attend(ctx, term)
+	stop()
+	// AWS's agent leaves what runs in the background where it is.
+	end()
+	if err := s.reap(ctx, cmd); err != nil {
+		s.log.Debug("the program on the pty ended", "err", err)
+	}
+	return result
+}
+
+// ptyCommand is the command line of the program on the pty.
+func (s *session) ptyCommand() ([]string, error) {
+	doc := s.cfg.Document
+	switch {
+	case doc.SessionType == frame.InteractiveCommands:
+		if err := notEmpty(doc); err != nil {
+			return nil, err
+		}
+		return []string{"sh", "-c", doc.Command}, nil
+	case len(s.cfg.Shell) == 0:
+		return []string{"sh"}, nil
+	default:
+		return s.cfg.Shell, nil
+	}
+}
+
+func notEmpty(doc Document) error {
+	if strings.TrimSpace(doc.Command) == "" {
+		return fmt.Errorf("Commands cannot be empty for session type %s", doc.SessionType) //nolint:staticcheck,revive // the agent's words
+	}
+	return nil
+}
+
+// command makes a command with the environment of a session.
+func (s *session) command(argv []string) *exec.Cmd {
+	cmd := exec.Command(argv[0], argv[1:]...)
+	env := s.cfg.Env
+	if env == nil {
+		env = os.Environ()
+	}
+	cmd.Dir = s.cfg.Dir
+	cmd.Env = append(env[:len(env):len(env)], "TERM=xterm-256color")
+	hasLang := false
+	for _, v := range env {
+		hasLang = hasLang || strings.HasPrefix(v, "LANG=") && v != "LANG="
+	}
+	if !hasLang {
+		cmd.Env = append(cmd.Env, "LANG=C.UTF-8")
+	}
+	return cmd
+}
+
+func (s *session) closePTY(term terminal) {
+	if err := term.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		s.log.Warn("cannot close the pty", "err", err)
+	}
+}
+
+// attend connects the terminal with the channel until the terminal ends or the
+// session is cancelled.
+func (s *session) attend(ctx context.Context, term terminal) Result {
+	s.channel.handle(func(t frame.PayloadType, payload []byte) error {
+		return ptyInput(term, t, payload)
+	})
+	ended := make(chan error, 1)
+	s.readers.Go(func() {
+		err := sleep(ctx, s.cfg.Pace.BeforePrompt)
+		if err == nil {
+			err = s.pump(ctx, term)
+		}
+		ended <- err
+	})
+	doc := s.cfg.Document
+	if doc.SessionType == frame.StandardStream && strings.TrimSpace(doc.ShellProfile) != "" {
+		if _, err := io.WriteString(term, doc.ShellProfile+"\n"); err != nil && ctx.Err() == nil {
+			s.log.Error("cannot type the shell profile", "err", err)
+			return Result{Status: StatusFailed}
+		}
+	}
+	select {
+	case <-ctx.Done():
+	case err := <-ended:
+		// When ctx is over the program was killed: no goodbye then.
+		if err == nil && ctx.Err() == nil {
+			s.channel.drain()
+			s.channel.sendState(s.cfg.SessionID, stateTerminating)
+		}
+	}
+	return Result{Status: StatusSuccess}
+}
+
+// ptyInput is the handler of sessions with a terminal. Types it does not know
+// are taken and ignored.
+func ptyInput(term terminal, t frame.PayloadType, payload []byte) error {
+	switch t {
+	case frame.Output:
+		_, err := term.Write(payload)
+		return err
+	case frame.Size:
+		// Not frame.TerminalSize: the agent's numbers are unsigned, and it
+		// refuses others.
+		var size struct {
+			Cols uint32 `json:"cols"`
+			Rows uint32 `json:"rows"`
+		}
+		if err := json.Unmarshal(payload, &size); err != nil {
+			return fmt.Errorf("terminal size: %w", err)
+		}
+		return term.resize(size.Cols, size.Rows)
+	default:
+		return nil
+	}
+}
+
+// pump sends what r gives as output, until its end. An error is that of the
+// session; any end of r is a good end. What was held for the next read is lost
+// then.
+func (s *session) pump(ctx context.Context, r io.Reader) error {
+	reader := bufio.NewReader(r)
+	buf := make([]byte, maxHeld+payloadSize)
+	held := 0
+	for {
+		if err := s.channel.awaitActive(ctx); err != nil {
+			return err
+		}
+		n, err := reader.Read(buf[held : held+payloadSize])
+		if err != nil {
+			s.log.Debug("output ended", "err", err)
+			return nil
+		}
+		out, rest := repair(buf[:held+n])
+		if err := s.channel.send(frame.Output, out); err != nil {
+			return err
+		}
+		held = copy(buf, rest)
+		if s.cfg.Pace.PerMessage > 0 {
+			if err := sleep(ctx, s.cfg.Pace.PerMessage); err != nil {
+				return err
+			}
+		}
+	}
+}

@@ -1,0 +1,128 @@
+package emulator
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"reflect"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+const (
+	contentType = "application/x-amz-json-1.1"
+	bodyLimit   = 1 << 20
+)
+
+// operation is one action of the API: the service that a request to it is signed
+// for, and what it does with the body of a request.
+type operation struct {
+	service string
+	call    func(c caller, body []byte) (any, error)
+}
+
+// caller is who makes a request, and by which host name it reached us.
+type caller struct{ host string }
+
+// operations gives every action by its X-Amz-Target.
+func (s *Server) operations() map[string]operation {
+	return map[string]operation{
+		"AmazonSSM.StartSession":                ssmOperation(s.startSession),
+		"AmazonSSM.ResumeSession":               ssmOperation(s.resumeSession),
+		"AmazonSSM.TerminateSession":            ssmOperation(s.terminateSession),
+		"AmazonSSM.DescribeSessions":            ssmOperation(s.describeSessions),
+		"AmazonSSM.GetConnectionStatus":         ssmOperation(s.connectionStatus),
+		"AmazonSSM.DescribeInstanceInformation": ssmOperation(s.describeInstances),
+	}
+}
+
+// input is the input of an action: a struct with a field for each modelled
+// member, a pointer or slice where the member may be absent.
+type input interface{ validate(v *validation) }
+
+// ssmOperation makes an action of Systems Manager from its typed form.
+func ssmOperation[In any, P interface {
+	*In
+	input
+}](call func(caller, P) (any, error)) operation {
+	return operation{service: "ssm", call: func(c caller, body []byte) (any, error) {
+		in := P(new(In))
+		if err := decode(body, in); err != nil {
+			return nil, err
+		}
+		var v validation
+		in.validate(&v)
+		if err := v.err(); err != nil {
+			return nil, err
+		}
+		return call(c, in)
+	}}
+}
+
+// decode reads a JSON object into the fields of in. Names of members count, upper
+// and lower case too, as at the real service; unknown ones are ignored.
+func decode(body []byte, in any) error {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(body, &members); err != nil {
+		return errSerialization
+	}
+	fields := reflect.ValueOf(in).Elem()
+	for i := range fields.NumField() {
+		raw, ok := members[fields.Type().Field(i).Name]
+		if !ok {
+			continue
+		}
+		if err := json.Unmarshal(raw, fields.Field(i).Addr().Interface()); err != nil {
+			return errSerialization
+		}
+	}
+	return nil
+}
+
+// serveAPI answers one call of the API.
+func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
+	target := r.Header.Get("X-Amz-Target")
+	out, err := s.callAPI(w, r, target)
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("x-amzn-RequestId", uuid.NewString())
+	status := http.StatusOK
+	if err != nil {
+		fault := asAPIError(err)
+		s.log.Info("call refused", "target", target, "error", err)
+		status, out = fault.status, fault.body()
+	} else {
+		s.log.Debug("call", "target", target)
+	}
+	w.WriteHeader(status)
+	if err := json.NewEncoder(w).Encode(out); err != nil {
+		s.log.Debug("answer not sent", "target", target, "error", err)
+	}
+}
+
+// callAPI goes the way of every call: who is it, may it, is it well-formed, do it.
+func (s *Server) callAPI(w http.ResponseWriter, r *http.Request, target string) (any, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyLimit))
+	if err != nil {
+		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+			return nil, errTooLarge
+		}
+		return nil, errSerialization
+	}
+	op, known := s.api[target]
+	if !known {
+		op.service = "ssm"
+	}
+	if err := s.authenticate(r, body, op.service); err != nil {
+		return nil, err
+	}
+	if !known {
+		return nil, errUnknownOperation
+	}
+	_, action, _ := strings.Cut(target, ".")
+	if s.denied(action) {
+		return nil, s.accessDenied(op.service+":"+action, "arn:aws:"+op.service+":"+s.cfg.Region+":"+s.cfg.AccountID+":*")
+	}
+	return op.call(caller{host: r.Host}, body)
+}

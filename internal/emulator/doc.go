@@ -1,0 +1,19 @@
+// Package emulator is a local Session Manager: the part of the Systems Manager
+// API that sessions need, the message gateway that their data channels run
+// through, and managed nodes to connect to, on one listener of this machine.
+//
+// It is meant to be faithful, not convenient (docs/emulator.md): requests are
+// signed and validated, tokens are good for one use, and the gateway does what
+// the real one was seen to do. It gives a shell to whoever can call it, so it
+// listens on loopback unless told otherwise and demands a key, made at start, on
+// every call.
+//
+// Who owns what: a Server owns its listener, one goroutine that serves it and all
+// sessions. A session owns two goroutines for its life, one that plays the agent
+// (package agent) and one that watches the clock. A leg is one websocket of a
+// client: the HTTP handler's goroutine reads it, one more writes it. Close waits
+// for all of them.
+//
+// The package shares nothing with the client but the codec in
+// internal/stream/frame, so that the two ends cannot share a bug.
+package emulator

@@ -1,0 +1,244 @@
+package emulator
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ssmsession/ssmsession/internal/stream/frame"
+)
+
+// Document is a session document (docs/protocol.md, "Documents"): what kind of
+// session it starts, from which parameters, within which limits.
+type Document struct {
+	Name        string
+	Description string
+	SessionType frame.SessionType
+	Parameters  map[string]DocumentParameter
+	Inputs      DocumentInputs
+	// Properties is a JSON object with {{ name }} for the value of a parameter.
+	Properties json.RawMessage
+}
+
+// DocumentParameter is one parameter that a document declares.
+type DocumentParameter struct {
+	Type           string   `json:"type"` // String or StringList
+	Default        any      `json:"default"`
+	Description    string   `json:"description"`
+	AllowedPattern string   `json:"allowedPattern"`
+	AllowedValues  []string `json:"allowedValues"`
+}
+
+// DocumentInputs are the preferences of a document that mean something here.
+// Logging, encryption and RunAs do not.
+type DocumentInputs struct {
+	// IdleSessionTimeout and MaxSessionDuration are in minutes, as AWS has them
+	// (1 to 60, and 1 to 1440), or, here only, a Go duration such as "90s".
+	// Without them a session ends after 20 idle minutes, and else not.
+	IdleSessionTimeout string       `json:"idleSessionTimeout"`
+	MaxSessionDuration string       `json:"maxSessionDuration"`
+	ShellProfile       ShellProfile `json:"shellProfile"`
+	KMSKeyID           string       `json:"kmsKeyId"` // must be empty
+}
+
+// ShellProfile is what is typed into a new shell, by system.
+type ShellProfile struct {
+	Linux   string `json:"linux"`
+	Windows string `json:"windows"`
+}
+
+const defaultIdleTimeout = 20 * time.Minute
+
+// documentFile is the JSON form of a document, and its name.
+type documentFile struct {
+	Name          string                       `json:"name"`
+	SchemaVersion string                       `json:"schemaVersion"`
+	Description   string                       `json:"description"`
+	SessionType   frame.SessionType            `json:"sessionType"`
+	Inputs        json.RawMessage              `json:"inputs"`
+	Parameters    map[string]DocumentParameter `json:"parameters"`
+	Properties    json.RawMessage              `json:"properties"`
+}
+
+// ParseDocument reads a session document in the JSON that AWS's CreateDocument
+// takes, with one more member, name. Without it the Name of the result is empty,
+// for the caller to fill in.
+func ParseDocument(data []byte) (Document, error) {
+	var file documentFile
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&file); err != nil {
+		return Document{}, fmt.Errorf("session document: %w", err)
+	}
+	if file.SchemaVersion != "1.0" {
+		return Document{}, fmt.Errorf("session document: schemaVersion is %q, not \"1.0\"", file.SchemaVersion)
+	}
+	d := Document{
+		Name:        file.Name,
+		Description: file.Description,
+		SessionType: file.SessionType,
+		Parameters:  file.Parameters,
+		Properties:  file.Properties,
+	}
+	if len(file.Inputs) > 0 {
+		if err := json.Unmarshal(file.Inputs, &d.Inputs); err != nil {
+			return Document{}, fmt.Errorf("session document: inputs: %w", err)
+		}
+	}
+	if err := d.check(); err != nil {
+		return Document{}, fmt.Errorf("session document: %w", err)
+	}
+	return d, nil
+}
+
+// check tells what is wrong with a document, its name excepted.
+func (d *Document) check() error {
+	switch d.SessionType {
+	case frame.StandardStream, frame.InteractiveCommands, frame.NonInteractiveCommands, frame.Port:
+	default:
+		return fmt.Errorf("sessionType is %q, not one of %s, %s, %s, %s", d.SessionType,
+			frame.StandardStream, frame.InteractiveCommands, frame.NonInteractiveCommands, frame.Port)
+	}
+	if d.Inputs.KMSKeyID != "" {
+		return errors.New("kmsKeyId is set, but encrypted sessions are not played")
+	}
+	if _, err := d.limits(); err != nil {
+		return err
+	}
+	for name, p := range d.Parameters {
+		if err := p.check(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *DocumentParameter) check(name string) error {
+	if !parameterName().MatchString(name) {
+		return fmt.Errorf("parameter %q: a name is letters and digits", name)
+	}
+	if p.Type != "String" && p.Type != "StringList" {
+		return fmt.Errorf("parameter %q: type is %q, not String or StringList", name, p.Type)
+	}
+	if _, err := regexp.Compile(p.AllowedPattern); err != nil {
+		return fmt.Errorf("parameter %q: allowedPattern: %w", name, err)
+	}
+	return nil
+}
+
+func parameterName() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9]+$`) }
+
+// limits gives the limits of a document's sessions.
+func (d *Document) limits() (sessionLimits, error) {
+	idle, err := parseMinutes(d.Inputs.IdleSessionTimeout, 60)
+	if err != nil {
+		return sessionLimits{}, fmt.Errorf("idleSessionTimeout %w", err)
+	}
+	maximum, err := parseMinutes(d.Inputs.MaxSessionDuration, 1440)
+	if err != nil {
+		return sessionLimits{}, fmt.Errorf("maxSessionDuration %w", err)
+	}
+	if idle == 0 {
+		idle = defaultIdleTimeout
+	}
+	return sessionLimits{idle: idle, maximum: maximum}, nil
+}
+
+// parseMinutes reads whole minutes up to a number, or a Go duration; zero for "".
+func parseMinutes(s string, most int) (time.Duration, error) {
+	if s == "" {
+		return 0, nil
+	}
+	if n, err := strconv.Atoi(s); err == nil {
+		if n < 1 || n > most {
+			return 0, fmt.Errorf("is %q, not 1 to %d minutes", s, most)
+		}
+		return time.Duration(n) * time.Minute, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("is %q, neither minutes nor a duration", s)
+	}
+	return d, nil
+}
+
+// documents are all documents, by name.
+type documents map[string]Document
+
+// defaultDocument is what StartSession uses without a DocumentName.
+const defaultDocument = "SSM-SessionManagerRunShell"
+
+// newDocuments gives the built-in documents and the user's own, which may replace
+// them.
+func newDocuments(own []Document) (documents, error) {
+	all := documents{}
+	for _, d := range builtinDocuments() {
+		all[d.Name] = d
+	}
+	for _, d := range own {
+		if !documentName().MatchString(d.Name) {
+			return nil, fmt.Errorf("session document %q: a name is 3 to 128 of letters, digits, _, - and .", d.Name)
+		}
+		if err := d.check(); err != nil {
+			return nil, fmt.Errorf("session document %q: %w", d.Name, err)
+		}
+		all[d.Name] = d
+	}
+	return all, nil
+}
+
+func documentName() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9_\-.]{3,128}$`) }
+
+// find gives a document by its name or ARN.
+func (d documents) find(name string) (Document, bool) {
+	if i := strings.LastIndex(name, ":document/"); i >= 0 && strings.HasPrefix(name, "arn:") {
+		name = name[i+len(":document/"):]
+	}
+	found, ok := d[name]
+	return found, ok
+}
+
+// builtinDocuments are our own wording of the documents that AWS provides: names,
+// parameters and properties are the same.
+func builtinDocuments() []Document {
+	text := DocumentParameter{Type: "String"}
+	prefix := DocumentParameter{Type: "String", Default: ""}
+	return []Document{
+		{
+			Name:        defaultDocument,
+			Description: "Preferences of the account; a shell.",
+			SessionType: frame.StandardStream,
+		},
+		{
+			Name:        "AWS-StartInteractiveCommand",
+			Description: "Runs a command on a pty.",
+			SessionType: frame.InteractiveCommands,
+			Parameters:  map[string]DocumentParameter{"command": text},
+			Properties:  everySystem(`{"commands": "{{ command }}", "runAsElevated": false}`),
+		},
+		{
+			Name:        "AWS-StartNonInteractiveCommand",
+			Description: "Runs a command without a pty.",
+			SessionType: frame.NonInteractiveCommands,
+			Parameters: map[string]DocumentParameter{
+				"command":               text,
+				"separateOutputStream":  {Type: "String", Default: "false", AllowedValues: []string{"true", "false"}},
+				"stdOutSeparatorPrefix": prefix,
+				"stdErrSeparatorPrefix": prefix,
+			},
+			Properties: everySystem(`{"commands": "{{ command }}", "runAsElevated": false,
+				"separateOutputStream": "{{ separateOutputStream }}",
+				"stdOutSeparatorPrefix": "{{ stdOutSeparatorPrefix }}",
+				"stdErrSeparatorPrefix": "{{ stdErrSeparatorPrefix }}"}`),
+		},
+	}
+}
+
+func everySystem(properties string) json.RawMessage {
+	return json.RawMessage(`{"linux": ` + properties + `, "windows": ` + properties + `, "macos": ` + properties + `}`)
+}

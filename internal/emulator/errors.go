@@ -1,0 +1,80 @@
+package emulator
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+)
+
+// apiError is an error as the API answers it (docs/protocol.md, "Errors").
+type apiError struct {
+	status  int
+	code    string
+	member  string // the name of the message's member: AWS has both spellings
+	message string // empty: an error without members
+}
+
+func (e *apiError) Error() string { return e.code + ": " + e.message }
+
+func (e *apiError) body() map[string]string {
+	body := map[string]string{"__type": e.code}
+	if e.message != "" {
+		body[e.member] = e.message
+	}
+	return body
+}
+
+// asAPIError gives err as it is answered: what is not meant for callers becomes
+// an InternalServerError.
+func asAPIError(err error) *apiError {
+	if e := (*apiError)(nil); errors.As(err, &e) {
+		return e
+	}
+	return &apiError{http.StatusInternalServerError, "InternalServerError", "Message", "An error occurred on the server side."}
+}
+
+// modelled is an error of the SSM model; common is one that every service has.
+func modelled(code, message string) *apiError {
+	return &apiError{http.StatusBadRequest, code, "Message", message}
+}
+
+func common(code, message string) *apiError {
+	return &apiError{http.StatusBadRequest, code, "message", message}
+}
+
+var (
+	errMissingToken       = common("MissingAuthenticationTokenException", "Request is missing Authentication Token")
+	errUnrecognizedClient = common("UnrecognizedClientException", "The security token included in the request is invalid.")
+	errSerialization      = common("SerializationException", "The request body could not be read as JSON of the modelled shape.")
+	errUnknownOperation   = common("UnknownOperationException", "")
+	errTooLarge           = &apiError{http.StatusRequestEntityTooLarge, "RequestEntityTooLargeException", "message", "Request body is too large."}
+
+	errInvalidNextToken = modelled("InvalidNextToken", "The specified token isn't valid.")
+	errInvalidFilterKey = modelled("InvalidFilterKey", "")
+)
+
+func errIncompleteSignature(message string) *apiError {
+	return common("IncompleteSignatureException", message)
+}
+
+func errInvalidSignature(message string) *apiError {
+	return common("InvalidSignatureException", message)
+}
+
+func errInvalidDocument(name string) *apiError {
+	return modelled("InvalidDocument", fmt.Sprintf("Document with name %s does not exist.", name))
+}
+
+func errInvalidParameters(format string, args ...any) *apiError {
+	return modelled("InvalidParameters", fmt.Sprintf(format, args...))
+}
+
+// denied tells whether an action or a document is to be refused (Config.Deny).
+func (s *Server) denied(name string) bool { return slices.Contains(s.cfg.Deny, name) }
+
+func (s *Server) accessDenied(action, resource string) *apiError {
+	return modelled("AccessDeniedException", fmt.Sprintf(
+		"User: %s is not authorized to perform: %s on resource: %s because no identity-based policy allows the %s action",
+		s.callerARN(), action, resource, action))
+}

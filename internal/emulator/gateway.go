@@ -1,0 +1,132 @@
+package emulator
+
+import (
+	"bufio"
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+
+	"github.com/gorilla/websocket"
+)
+
+// dataChannelPath is where data channels are, as at the real gateway
+// (docs/protocol.md, "Control API").
+const dataChannelPath = "/v1/data-channel/"
+
+// streamURL is the address of a session's data channel, at the host by which the
+// caller reached this server.
+func (s *Server) streamURL(host, sessionID string) string {
+	scheme := "ws"
+	if s.cfg.TLS {
+		scheme = "wss"
+	}
+	return scheme + "://" + host + dataChannelPath + sessionID + "?role=publish_subscribe"
+}
+
+// dataChannel serves the data channel of one client, from the upgrade to the end
+// of the socket. Who has no valid token learns nothing: not whether the session
+// exists, only that the socket closes.
+func (s *Server) dataChannel(w http.ResponseWriter, r *http.Request) {
+	hijack := &corkedWriter{ResponseWriter: w}
+	upgrader := websocket.Upgrader{
+		ReadBufferSize:  readBuffer,
+		WriteBufferSize: writeBuffer,
+		// A browser names the page that asks. No client of a data channel does.
+		CheckOrigin: func(r *http.Request) bool { return r.Header.Get("Origin") == "" },
+	}
+	conn, err := upgrader.Upgrade(hijack, r, nil)
+	if err != nil {
+		s.log.Debug("data channel refused", "error", err)
+		return
+	}
+	l := newLeg(conn, hijack.conn)
+	defer close(l.done)
+	var writer sync.WaitGroup
+	defer writer.Wait()
+	defer l.close()
+	if err := l.cork.flush(); err != nil { // the answer to the upgrade
+		s.log.Debug("data channel lost", "error", err)
+		return
+	}
+	writer.Go(func() {
+		if err := l.write(); err != nil {
+			l.close()
+		}
+	})
+	s.serveLeg(l, r.PathValue("session"))
+}
+
+// serveLeg opens the leg of a session and relays what it reads until it ends.
+func (s *Server) serveLeg(l *leg, sessionID string) {
+	log := s.log.With("session", sessionID)
+	stopped := context.AfterFunc(s.ctx, l.close)
+	open, err := l.open(s.cfg.Limits.Open)
+	stopped()
+	if err != nil {
+		log.Debug("data channel not opened", "error", err)
+		return
+	}
+	session := s.sessions.find(sessionID)
+	if session == nil {
+		log.Debug("data channel of an unknown session")
+		return
+	}
+	if err := session.attach(l, open.TokenValue); err != nil {
+		log.Info("data channel refused", "error", err)
+		return
+	}
+	log.Info("client attached", "client version", open.ClientVersion)
+	err = l.read(session.fromClient(l))
+	session.detach(l)
+	log.Info("client detached", "error", err)
+}
+
+// ownHost lets only requests through that name this machine: a page that has
+// rebound its own name to a loopback address is not answered.
+func ownHost(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr) // set by net/http
+		if !isOwnHost(r.Host, local) {
+			http.Error(w, "this server does not go by that name", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func isOwnHost(hostport string, local net.Addr) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = hostport // no port
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	if ip.IsLoopback() {
+		return true
+	}
+	own, ok := local.(*net.TCPAddr)
+	return ok && own.AddrPort().Addr().Unmap() == ip.Unmap()
+}
+
+// corkedWriter hands out the connection of a request as a corkConn.
+type corkedWriter struct {
+	http.ResponseWriter
+	conn *corkConn
+}
+
+// Hijack implements http.Hijacker.
+func (w *corkedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	w.conn = &corkConn{Conn: conn}
+	return w.conn, rw, nil
+}

@@ -1,0 +1,196 @@
+package emulator
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/ssmsession/ssmsession/internal/stream/frame"
+)
+
+// Bounds of a leg, in bytes.
+const (
+	toClientLimit = 256 << 10 // messages that wait for a client that reads slowly
+	messageLimit  = 256 << 10 // one message of a client
+	flushSize     = 64 << 10  // gathered in one write
+	readBuffer    = 32 << 10
+	writeBuffer   = 4 << 10
+)
+
+// leg is one websocket of a client. One goroutine reads it (open, then read), one
+// writes it (write); close ends both.
+type leg struct {
+	conn *websocket.Conn
+	cork *corkConn
+	out  *queue
+	ctx  context.Context // ends when the leg is closed
+	end  context.CancelFunc
+	done chan struct{} // closed when both goroutines have ended
+}
+
+func newLeg(conn *websocket.Conn, cork *corkConn) *leg {
+	l := &leg{conn: conn, cork: cork, out: newQueue(toClientLimit), done: make(chan struct{})}
+	// Not the server's context: when that ends, the client is still to be told.
+	l.ctx, l.end = context.WithCancel(context.Background())
+	conn.SetReadLimit(messageLimit)
+	conn.SetPingHandler(func(data string) error {
+		// The writer answers. A client that pings and does not read gets no more
+		// answers than there is room for.
+		if err := l.out.tryPut(frame.Pong, []byte(data)); err != errFull {
+			return err
+		}
+		return nil
+	})
+	conn.SetCloseHandler(func(int, string) error { return nil }) // reading ends; nothing is owed
+	return l
+}
+
+// close ends the leg at once. What was not written yet is lost.
+func (l *leg) close() {
+	l.end()
+	l.out.close()
+	_ = l.cork.Close() // both goroutines see it; it may have been closed before
+}
+
+// finish sends last after all that waits, and then closes the socket.
+func (l *leg) finish(last []byte) {
+	l.out.force(last)
+	l.out.close()
+}
+
+// errNotOpened says that the first message was not OpenDataChannel.
+var errNotOpened = errors.New("first message is not an OpenDataChannel")
+
+// open reads the frame that a client opens the data channel with, within a time.
+func (l *leg) open(within time.Duration) (frame.OpenDataChannel, error) {
+	var open frame.OpenDataChannel
+	if err := l.conn.SetReadDeadline(time.Now().Add(within)); err != nil {
+		return open, fmt.Errorf("set a deadline for the opening: %w", err)
+	}
+	kind, data, err := l.conn.ReadMessage()
+	if err != nil {
+		return open, fmt.Errorf("wait for the opening: %w", err)
+	}
+	if kind != websocket.TextMessage || json.Unmarshal(data, &open) != nil {
+		return open, errNotOpened
+	}
+	if err := l.conn.SetReadDeadline(time.Time{}); err != nil {
+		return open, fmt.Errorf("lift the deadline: %w", err)
+	}
+	return open, nil
+}
+
+// read gives every message to deliver, which may keep it until it returns, until
+// the socket or deliver fails.
+func (l *leg) read(deliver func(context.Context, []byte) error) error {
+	var buf bytes.Buffer
+	for {
+		_, r, err := l.conn.NextReader()
+		if err != nil {
+			return err
+		}
+		buf.Reset()
+		if _, err := buf.ReadFrom(r); err != nil {
+			return err
+		}
+		if err := deliver(l.ctx, buf.Bytes()); err != nil {
+			return err
+		}
+	}
+}
+
+// write writes what is put out, a batch with one flush, until the socket fails or
+// the leg is finished. Then it closes its half of the socket only: closing the
+// whole of it while the client's last acknowledgements are unread would reset it,
+// and what the client has not read yet would be lost.
+func (l *leg) write() error {
+	var batch frame.Batch
+	for {
+		err := l.out.take(l.ctx, &batch)
+		if errors.Is(err, errQueueClosed) {
+			return l.hangUp()
+		}
+		if err != nil {
+			return err
+		}
+		for i := range batch.Len() {
+			if err := l.writeMessage(batch.Message(i)); err != nil {
+				return err
+			}
+		}
+		if err := l.cork.flush(); err != nil {
+			return err
+		}
+	}
+}
+
+func (l *leg) writeMessage(kind frame.Kind, p []byte) error {
+	if kind == frame.Pong {
+		return l.conn.WriteControl(websocket.PongMessage, p, time.Time{})
+	}
+	if err := l.conn.WriteMessage(websocket.BinaryMessage, p); err != nil {
+		return err
+	}
+	if l.cork.buffered() < flushSize {
+		return nil
+	}
+	return l.cork.flush()
+}
+
+func (l *leg) hangUp() error {
+	if half, ok := l.cork.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return l.cork.Close()
+}
+
+// corkConn is a connection that gathers what is written until flush. The
+// websocket library writes once a message, from the writer's goroutine, and on
+// errors of the protocol from the reader's.
+type corkConn struct {
+	net.Conn
+	spare []byte // of flush alone
+
+	mu  sync.Mutex // guards buf
+	buf []byte
+}
+
+// Write gathers p.
+func (c *corkConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.buf = append(c.buf, p...)
+	return len(p), nil
+}
+
+// SetWriteDeadline does nothing: a leg that must end is closed.
+func (c *corkConn) SetWriteDeadline(time.Time) error { return nil }
+
+func (c *corkConn) buffered() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.buf)
+}
+
+// flush writes out what was gathered. One goroutine may call it.
+func (c *corkConn) flush() error {
+	c.mu.Lock()
+	c.buf, c.spare = c.spare[:0], c.buf
+	c.mu.Unlock()
+	if len(c.spare) == 0 {
+		return nil
+	}
+	n, err := c.Conn.Write(c.spare)
+	if err == nil && n < len(c.spare) {
+		err = io.ErrShortWrite
+	}
+	return err
+}

@@ -1,0 +1,339 @@
+package emulator
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"github.com/ssmsession/ssmsession/internal/emulator/agent"
+)
+
+// Defaults of a Config.
+const (
+	DefaultListen       = "127.0.0.1:0"
+	DefaultAgentVersion = "3.3.0.0"
+	DefaultRegion       = "us-east-1"
+	DefaultAccountID    = "111122223333"
+)
+
+// userName is whom every caller is taken for.
+const userName = "emulator"
+
+// Pace says whether delays and limits of the real service are played.
+type Pace string
+
+// The paces. The empty Pace is PaceOff.
+const (
+	PaceOff  Pace = "off"
+	PaceReal Pace = "real" // the agent's delays, and the service's limit of messages a second
+)
+
+// Config says what a Server is to be. The zero value is a server on a free port of
+// 127.0.0.1 with one target, LocalTarget.
+type Config struct {
+	// Listen is the address to listen on, host:port. Port 0 is a free one. An
+	// address beyond loopback is an error unless AllowRemote.
+	Listen      string
+	AllowRemote bool
+	// TLS serves https and wss, with a certificate of an authority that is made
+	// at start (Server.CAFile).
+	TLS       bool
+	Targets   []Target
+	Documents []Document // on top of the built-in ones, by name
+	// Shell is the command line of the shell of a session without a command; the
+	// default is sh, as AWS's agent has it.
+	Shell []string
+	// AgentVersion is which agent to play, three or four numbers.
+	AgentVersion string
+	// Deny names actions of the API ("StartSession") and documents that callers
+	// have no permission for.
+	Deny   []string
+	Pace   Pace
+	Limits Limits
+	// Region and AccountID are the ones to sign for and to be named in ARNs.
+	Region, AccountID string
+	Log               *slog.Logger // nil: none. Never a token or a byte of payload.
+	Version           string       // of this program, for the Server header
+}
+
+// Limits are the times that the service gives its clients. Zero is the default.
+type Limits struct {
+	Token  time.Duration // that a token can be used in; 5 minutes
+	Attach time.Duration // for the first client of a session to come; 10 minutes
+	Open   time.Duration // for a websocket to send its token; 10 seconds
+}
+
+func (c *Config) setDefaults() {
+	text := func(s *string, value string) {
+		if *s == "" {
+			*s = value
+		}
+	}
+	duration := func(d *time.Duration, value time.Duration) {
+		if *d == 0 {
+			*d = value
+		}
+	}
+	text(&c.Listen, DefaultListen)
+	text(&c.AgentVersion, DefaultAgentVersion)
+	text(&c.Region, DefaultRegion)
+	text(&c.AccountID, DefaultAccountID)
+	text((*string)(&c.Pace), string(PaceOff))
+	duration(&c.Limits.Token, 5*time.Minute)
+	duration(&c.Limits.Attach, 10*time.Minute)
+	duration(&c.Limits.Open, 10*time.Second)
+	if len(c.Targets) == 0 {
+		c.Targets = []Target{{ID: LocalTarget}}
+	}
+	if len(c.Shell) == 0 {
+		c.Shell = []string{"sh"}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+func (c *Config) check() error {
+	if c.Pace != PaceOff && c.Pace != PaceReal {
+		return fmt.Errorf("pace is %q, not off or real", c.Pace)
+	}
+	if !regexp.MustCompile(`^[0-9]{1,6}(\.[0-9]{1,6}){2,3}$`).MatchString(c.AgentVersion) {
+		return fmt.Errorf("agent version is %q, not three or four numbers", c.AgentVersion)
+	}
+	for _, t := range c.Targets {
+		if t.ID == "" || len(t.ID) > 400 {
+			return fmt.Errorf("target %q: an id has 1 to 400 bytes", t.ID)
+		}
+	}
+	return nil
+}
+
+// Server is a running emulator.
+type Server struct {
+	cfg       Config
+	log       *slog.Logger
+	started   time.Time
+	url       string
+	key       aws.Credentials // secret
+	signer    *v4.Signer
+	api       map[string]operation
+	documents documents
+	play      playFunc
+	sessions  sessions
+
+	ctx     context.Context // of all sessions; the cause is errStopped once Close is called
+	cancel  context.CancelCauseFunc
+	http    *http.Server
+	serving chan error // the end of http's Serve
+	caFile  string     // empty without TLS
+
+	mu       sync.Mutex // guards closing
+	closing  bool
+	handlers sync.WaitGroup // the requests that are served, data channels included
+}
+
+// Start starts an emulator. It serves until Close, which must be called; its
+// sessions end with ctx, too.
+func Start(ctx context.Context, cfg Config) (*Server, error) {
+	cfg.setDefaults()
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	documents, err := newDocuments(cfg.Documents)
+	if err != nil {
+		return nil, err
+	}
+	listener, err := listen(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg:       cfg,
+		log:       cfg.Log,
+		started:   time.Now(),
+		key:       newKey(),
+		signer:    v4.NewSigner(),
+		documents: documents,
+		play:      agent.Run,
+		sessions:  sessions{byID: map[string]*session{}},
+		serving:   make(chan error, 1),
+	}
+	s.url = s.scheme() + "://" + reachable(listener.Addr())
+	s.api = s.operations()
+	if cfg.TLS {
+		if listener, s.caFile, err = serveTLS(listener); err != nil {
+			return nil, errors.Join(err, listener.Close())
+		}
+	}
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	s.http = s.newHTTPServer()
+	go func() { s.serving <- s.http.Serve(listener) }()
+	return s, nil
+}
+
+// listen opens the listener, on loopback unless more is allowed.
+func listen(cfg Config) (net.Listener, error) {
+	address, err := net.ResolveTCPAddr("tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", cfg.Listen, err)
+	}
+	if !address.IP.IsLoopback() && !cfg.AllowRemote {
+		return nil, fmt.Errorf("listen on %s: it is not a loopback address, and the emulator gives a shell to whoever has its key", cfg.Listen)
+	}
+	listener, err := net.ListenTCP("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", cfg.Listen, err)
+	}
+	return listener, nil
+}
+
+// reachable is the address that this machine reaches a listener at.
+func reachable(address net.Addr) string {
+	at, err := netip.ParseAddrPort(address.String())
+	if err != nil || !at.Addr().IsUnspecified() {
+		return address.String()
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), at.Port()).String()
+}
+
+// newHTTPServer bounds what a client can hold on to: headers and bodies in size
+// and in time, connections that do nothing in time.
+func (s *Server) newHTTPServer() *http.Server {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /{$}", s.serveAPI)
+	mux.HandleFunc("GET "+dataChannelPath+"{session}", s.dataChannel)
+	return &http.Server{
+		Handler:           ownHost(s.whileServing(mux)),
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second, // the websocket library lifts it
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// whileServing counts the requests that Close waits for, and lets none in once it
+// is called.
+func (s *Server) whileServing(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		closing := s.closing
+		if !closing {
+			s.handlers.Add(1)
+		}
+		s.mu.Unlock()
+		if closing {
+			http.Error(w, "the emulator stops", http.StatusServiceUnavailable)
+			return
+		}
+		defer s.handlers.Done()
+		w.Header().Set("Server", strings.TrimRight("ssmsession-emulator/"+s.cfg.Version, "/"))
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Close ends every session, stops serving and removes the file it made. It
+// returns once every goroutine and process is gone. It is called once.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	s.closing = true
+	s.mu.Unlock()
+	s.cancel(errStopped)
+	s.sessions.close() // the clients are told before their sockets go
+	err := s.http.Close()
+	if end := <-s.serving; !errors.Is(end, http.ErrServerClosed) {
+		err = errors.Join(err, end)
+	}
+	s.handlers.Wait()
+	if s.caFile != "" {
+		err = errors.Join(err, os.Remove(s.caFile))
+	}
+	return err
+}
+
+func (s *Server) scheme() string {
+	if s.cfg.TLS {
+		return "https"
+	}
+	return "http"
+}
+
+// newKey makes an access key in the form that AWS's have.
+func newKey() aws.Credentials {
+	id, secret := make([]byte, 8), make([]byte, 30)
+	rand.Read(id)     // never fails
+	rand.Read(secret) // never fails
+	return aws.Credentials{
+		AccessKeyID:     "AKIA" + strings.ToUpper(hex.EncodeToString(id)),
+		SecretAccessKey: base64.StdEncoding.EncodeToString(secret),
+	}
+}
+
+// credentials finds an access key of this server.
+func (s *Server) credentials(accessKeyID string) (aws.Credentials, bool) {
+	return s.key, accessKeyID == s.key.AccessKeyID
+}
+
+func (s *Server) callerARN() string {
+	return "arn:aws:iam::" + s.cfg.AccountID + ":user/" + userName
+}
+
+func (s *Server) documentARN(name string) string {
+	if strings.HasPrefix(name, "arn:") {
+		return name
+	}
+	account := s.cfg.AccountID
+	if strings.HasPrefix(name, "AWS-") {
+		account = "" // AWS's own documents belong to no account
+	}
+	return "arn:aws:ssm:" + s.cfg.Region + ":" + account + ":document/" + name
+}
+
+// URL is where the API is: http or https, an address of this machine and a port.
+func (s *Server) URL() string { return s.url }
+
+// Credentials are the one access key that requests must be signed with. They are
+// secret.
+func (s *Server) Credentials() (accessKeyID, secretAccessKey string) {
+	return s.key.AccessKeyID, s.key.SecretAccessKey
+}
+
+// CAFile is a file with the certificate of the authority that signed the server's,
+// in PEM; empty without TLS.
+func (s *Server) CAFile() string { return s.caFile }
+
+// Environment gives the variables by which AWS's tools and SDKs, and ours, find
+// the server and its key.
+func (s *Server) Environment() [][2]string {
+	env := [][2]string{
+		{"AWS_ENDPOINT_URL", s.url},
+		{"AWS_REGION", s.cfg.Region},
+		{"AWS_ACCESS_KEY_ID", s.key.AccessKeyID},
+		{"AWS_SECRET_ACCESS_KEY", s.key.SecretAccessKey},
+	}
+	if s.caFile != "" {
+		env = append(env, [2]string{"AWS_CA_BUNDLE", s.caFile})
+	}
+	return env
+}
+
+// String names the server, without its key.
+func (s *Server) String() string { return "emulator at " + s.url }
+
+// GoString names the server, without its key.
+func (s *Server) GoString() string { return s.String() }

@@ -1,0 +1,197 @@
+package stream_test
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/ssmsession/ssmsession/internal/stream/frame"
+)
+
+// TestMain runs this binary as the far end of the benchmarks when it is asked
+// to: what the far end costs must not be counted as the client's.
+func TestMain(m *testing.M) {
+	if os.Getenv("SSMSESSION_TEST_FAR_END") != "" {
+		if err := serveFarEnd(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// startFarEnd starts the far end and gives its URL. It ends with the test.
+func startFarEnd(t testing.TB) string {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "SSMSESSION_TEST_FAR_END=1")
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("far end: %v", err)
+		}
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(line)
+}
+
+// serveFarEnd serves until stdin ends. /?messages=N sends so many output
+// messages as fast as they are acknowledged and then closes the channel; /echo
+// sends every input payload back.
+func serveFarEnd() error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	fmt.Printf("ws://%s\n", l.Addr())
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		up := websocket.Upgrader{ReadBufferSize: 64 << 10, WriteBufferSize: 8 << 10}
+		conn, err := up.Upgrade(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		if r.URL.Path == "/echo" {
+			echo(conn)
+			return
+		}
+		n, err := strconv.Atoi(r.URL.Query().Get("messages"))
+		if err != nil {
+			return
+		}
+		pour(conn, n)
+	})}
+	go func() {
+		// The parent's end is this process's.
+		_, _ = bufio.NewReader(os.Stdin).ReadString(0)
+		srv.Close()
+	}()
+	if err := srv.Serve(l); err != http.ErrServerClosed {
+		return err
+	}
+	return nil
+}
+
+const farWindow = 4000 // messages unacknowledged
+
+// pour sends n output messages of 1024 bytes, then channel_closed. It writes
+// websocket frames by hand, many at once, so that it is faster than any client.
+func pour(conn *websocket.Conn, n int) {
+	var acked atomic.Int64
+	wake := make(chan struct{}, 1)
+	go func() {
+		for {
+			if _, _, err := conn.ReadMessage(); err != nil {
+				acked.Store(1 << 62)
+			} else if acked.Add(1) < 2 {
+				continue // the opening frame
+			}
+			select {
+			case wake <- struct{}{}:
+			default:
+			}
+			if acked.Load() >= 1<<62 {
+				return
+			}
+		}
+	}()
+	m := frame.Message{
+		Type: frame.OutputStreamData, Created: time.Now(), PayloadType: frame.Output,
+		Payload: []byte(strings.Repeat("x", 1023) + "\n"),
+	}
+	raw, err := m.Append(nil)
+	if err != nil {
+		panic(err)
+	}
+	buf := make([]byte, 0, 64<<10)
+	for i := 0; i < n; {
+		for int64(i)-acked.Load()+1 > farWindow {
+			<-wake
+		}
+		if acked.Load() >= 1<<62 {
+			return
+		}
+		buf = buf[:0]
+		for ; i < n && len(buf) < 56<<10; i++ {
+			buf = append(buf, 0x82, 126, byte(len(raw)>>8), byte(len(raw)))
+			at := len(buf)
+			buf = append(buf, raw...)
+			putSequence(buf[at:], int64(i))
+		}
+		if _, err := conn.NetConn().Write(buf); err != nil {
+			return
+		}
+	}
+	for acked.Load()-1 < int64(n) {
+		<-wake
+	}
+	m = frame.Message{Type: frame.ChannelClosed, Created: time.Now(), HeaderLength: frame.ShortHeaderLen, Payload: []byte("{}")}
+	if raw, err = m.Append(nil); err == nil {
+		_ = conn.WriteMessage(websocket.BinaryMessage, raw) // the client may be gone
+	}
+}
+
+func putSequence(b []byte, n int64) {
+	for i := range 8 {
+		b[48+i] = byte(n >> (56 - 8*i))
+	}
+}
+
+// echo says something first, as a shell does, and then acknowledges and returns
+// what it gets.
+func echo(conn *websocket.Conn) {
+	sequence := int64(0)
+	send := func(m frame.Message) bool {
+		m.Created = time.Now()
+		raw, err := m.Append(nil)
+		return err == nil && conn.WriteMessage(websocket.BinaryMessage, raw) == nil
+	}
+	say := func(p []byte) bool {
+		ok := send(frame.Message{Type: frame.OutputStreamData, Sequence: sequence, PayloadType: frame.Output, Payload: p})
+		sequence++
+		return ok
+	}
+	if _, _, err := conn.ReadMessage(); err != nil || !say([]byte("$")) {
+		return
+	}
+	for {
+		_, p, err := conn.ReadMessage()
+		if err != nil {
+			return
+		}
+		m, err := frame.Parse(p)
+		if err != nil || m.Type != frame.InputStreamData {
+			continue
+		}
+		ack := frame.Ack{Type: m.Type, ID: m.ID, Sequence: m.Sequence}
+		if !send(frame.Message{Type: frame.Acknowledge, Payload: ack.Append(nil)}) || !say(m.Payload) {
+			return
+		}
+	}
+}

@@ -1,0 +1,554 @@
+package stream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	crand "crypto/rand"
+
+	"github.com/google/uuid"
+
+	"github.com/ssmsession/ssmsession/internal/stream/frame"
+)
+
+// loop owns all state of a Channel. Its methods run on one goroutine.
+type loop struct {
+	ch  *Channel
+	cfg Config
+
+	snd  *sender
+	rcv  *receiver
+	hand handshake
+
+	link    *link
+	pending *frame.Batch // what goes to the socket next; not nil while there is a link
+	spare   *frame.Batch // empty, the next pending; nil while it is with the writer, or in done
+	muteAt  time.Time    // when the writer failed; zero while it works
+	pingAt  time.Time    // when to ping next
+	dialed  chan dialed  // nil while no dial is under way
+	dials   int          // attempts since the last link
+	lostAt  time.Time    // when the last link ended
+	lastErr error        // why the last attempt failed
+
+	started  bool
+	flushing time.Time // when Close was called; zero before
+	end      error     // why the Channel is over; what is kept is still read
+	readAt   time.Time // when the socket was last read
+
+	clientID uuid.UUID
+	ids      *rand.ChaCha8
+	resumes  int64
+	bytesOut int64
+}
+
+type dialed struct {
+	sock  Socket
+	token string
+	err   error
+}
+
+func newLoop(c *Channel) *loop {
+	var seed [32]byte
+	_, _ = crand.Read(seed[:]) // never fails (crypto/rand)
+	l := &loop{
+		ch:       c,
+		cfg:      c.cfg,
+		snd:      newSender(c.cfg.Window, c.cfg.Rate),
+		rcv:      newReceiver(),
+		hand:     handshake{clientVersion: c.cfg.ClientVersion},
+		clientID: uuid.New(),
+		ids:      rand.NewChaCha8(seed),
+	}
+	l.rcv.deliver = l.deliver
+	return l
+}
+
+// run is the loop. It returns why the Channel ended, once every goroutine that
+// it started is gone and everything kept was read, or nobody will read it.
+func (l *loop) run(ctx context.Context) error {
+	dialCtx, stopDial := context.WithCancel(ctx)
+	defer l.teardown(stopDial)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	flush := l.ch.flush
+	l.dial(dialCtx)
+	for {
+		now := time.Now()
+		if l.over(now) {
+			return l.end
+		}
+		if err := l.dead(now); err != nil {
+			l.unlink(now, err)
+			l.dial(dialCtx)
+		}
+		var (
+			in, done <-chan *frame.Batch
+			out      chan<- *frame.Batch
+			lost     <-chan error
+			mute     <-chan error
+			write    <-chan *piece
+			read     chan<- *chunk
+		)
+		if l.link != nil {
+			lost, mute = l.link.lost, l.link.mute
+			if !l.flushing.IsZero() {
+				done = l.link.done
+			}
+			l.fill(now)
+			if !now.Before(l.holdUntil()) {
+				in = l.link.in
+			}
+			if l.pending.Len() > 0 && l.muteAt.IsZero() {
+				out = l.link.out
+			}
+		}
+		if l.accepting() {
+			write = l.ch.write
+		}
+		head := l.rcv.head()
+		if head != nil {
+			read = l.ch.read
+		}
+		l.arm(timer, now, out != nil)
+
+		select {
+		case b := <-in:
+			l.handle(time.Now(), b)
+		case p := <-write:
+			l.push(p)
+		case out <- l.pending:
+			l.swap()
+		case l.spare = <-done:
+			l.spare.Reset(keepBuffer)
+		case read <- head:
+			l.rcv.pop()
+		case err := <-lost:
+			l.unlink(time.Now(), err)
+			l.dial(dialCtx)
+		case err := <-mute:
+			l.muteAt, l.lastErr = time.Now(), err
+		case d := <-l.dialed:
+			if err := l.adopt(time.Now(), d); err != nil && l.end == nil {
+				l.end = err
+			}
+			if l.link == nil {
+				l.dial(dialCtx)
+			}
+		case <-flush:
+			flush = nil
+			l.flushing = time.Now()
+		case <-timer.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// over tells whether the Channel has ended and nothing is left to read, or
+// nobody to read it.
+func (l *loop) over(now time.Time) bool {
+	closing := !l.flushing.IsZero()
+	if l.end == nil {
+		l.end = l.lost(now)
+	}
+	if l.end == nil && closing &&
+		(l.link == nil || l.snd.empty() && l.written() || !now.Before(l.flushing.Add(flushGrace))) {
+		l.end = ErrClosed
+	}
+	return l.end != nil && (closing || l.rcv.head() == nil)
+}
+
+// lost tells why the session cannot be carried on, nil while it can.
+func (l *loop) lost(now time.Time) error {
+	if since := l.snd.unansweredSince(); l.link != nil && !since.IsZero() && now.Sub(since) >= l.cfg.GiveUp {
+		return fmt.Errorf("%w: the target has not answered for %s", ErrLost, l.cfg.GiveUp)
+	}
+	if l.link == nil && !l.lostAt.IsZero() && now.Sub(l.lostAt) >= l.cfg.RedialFor {
+		return fmt.Errorf("%w: no connection for %s: %w", ErrLost, l.cfg.RedialFor, l.lastErr)
+	}
+	return nil
+}
+
+// written tells whether nothing is with the writer or waits for it.
+func (l *loop) written() bool { return l.spare != nil && l.pending.Len() == 0 }
+
+// swap replaces the batch that the writer has just taken. There are two, and the
+// writer gives one back before it takes the other, so this never waits.
+func (l *loop) swap() {
+	if l.spare == nil {
+		l.spare = <-l.link.done
+		l.spare.Reset(keepBuffer)
+	}
+	l.pending, l.spare = l.spare, nil
+}
+
+// dead tells whether the link has to be given up although its reader has not
+// ended: the socket takes nothing more, or has been silent for too long. Not
+// while we are the ones who leave the socket unread.
+func (l *loop) dead(now time.Time) error {
+	if l.link == nil || l.rcv.crowded() {
+		return nil
+	}
+	if !l.muteAt.IsZero() && !now.Before(l.muteAt.Add(muteGrace)) {
+		return l.lastErr
+	}
+	if limit := l.silence(); limit > 0 && now.Sub(l.readAt) >= limit {
+		return fmt.Errorf("nothing heard for %s", limit)
+	}
+	return nil
+}
+
+// silence is how long a link may give nothing, zero for ever.
+func (l *loop) silence() time.Duration {
+	return time.Duration(l.cfg.AliveCount) * max(0, l.cfg.AliveInterval)
+}
+
+// accepting tells whether a Send may hand over a piece.
+func (l *loop) accepting() bool {
+	return l.end == nil && l.flushing.IsZero() &&
+		l.snd.room() >= min(sendPiece, l.cfg.Window, l.snd.window)
+}
+
+// arm sets the one timer to the earliest deadline of the parts. While a batch
+// waits for a busy writer, what is in it has no deadline.
+func (l *loop) arm(timer *time.Timer, now time.Time, waiting bool) {
+	var next time.Time
+	if l.link != nil && !waiting {
+		next = l.snd.deadline(now)
+	}
+	if since := l.snd.unansweredSince(); l.link != nil && !since.IsZero() {
+		next = earlier(next, since.Add(l.cfg.GiveUp))
+	}
+	if l.link == nil && !l.lostAt.IsZero() {
+		next = earlier(next, l.lostAt.Add(l.cfg.RedialFor))
+	}
+	if l.link != nil && l.cfg.AliveInterval > 0 {
+		next = earlier(next, l.pingAt)
+	}
+	if l.link != nil && !l.muteAt.IsZero() {
+		next = earlier(next, l.muteAt.Add(muteGrace))
+	}
+	if hold := l.holdUntil(); now.Before(hold) {
+		next = earlier(next, hold)
+	}
+	if !l.flushing.IsZero() {
+		next = earlier(next, l.flushing.Add(flushGrace))
+	}
+	if next.IsZero() {
+		timer.Stop()
+		return
+	}
+	timer.Reset(next.Sub(now))
+}
+
+// fill adds to the pending batch what the sender has due, and a ping when it is
+// time for one. Pings prove only the service, never the agent.
+func (l *loop) fill(now time.Time) {
+	if l.cfg.AliveInterval > 0 && !now.Before(l.pingAt) {
+		l.pingAt = now.Add(l.cfg.AliveInterval)
+		if l.canAnswer() {
+			l.pending.Add(frame.Ping, []byte("keepalive"))
+		}
+	}
+	if l.end == nil {
+		l.snd.fill(now, l.pending)
+	}
+}
+
+// dial begins one attempt to get a link, unless the session is over.
+func (l *loop) dial(ctx context.Context) {
+	if l.end != nil {
+		return
+	}
+	wait, resume := backoff(l.dials), !l.lostAt.IsZero()
+	l.dials++
+	result := make(chan dialed, 1)
+	l.dialed = result
+	go func() {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			result <- dialed{err: context.Cause(ctx)}
+			return
+		}
+		sock, token, err := l.cfg.Dial(ctx, resume)
+		result <- dialed{sock, token, err}
+	}()
+}
+
+// adopt makes a dialled socket the link, or notes why there is none. The first
+// dial has to succeed: whoever waits for a session wants to hear at once.
+func (l *loop) adopt(now time.Time, d dialed) error {
+	l.dialed = nil
+	if d.err != nil {
+		if l.lostAt.IsZero() || permanent(d.err) {
+			return d.err
+		}
+		l.lastErr = d.err
+		l.cfg.Log.Debug("reconnecting failed", "attempt", l.dials, "error", d.err)
+		return nil
+	}
+	open, err := json.Marshal(frame.OpenDataChannel{
+		MessageSchemaVersion: "1.0",
+		RequestID:            uuid.NewString(),
+		TokenValue:           d.token,
+		ClientID:             l.clientID.String(),
+		ClientVersion:        l.cfg.ClientVersion,
+	})
+	if err != nil {
+		return errors.Join(fmt.Errorf("opening the data channel: %w", err), d.sock.Close())
+	}
+	if !l.lostAt.IsZero() {
+		l.resumes++
+	}
+	l.link = newLink(d.sock)
+	// Two batches: one fills while the other is written.
+	l.pending, l.spare = &frame.Batch{}, &frame.Batch{}
+	l.pending.Add(frame.Text, open)
+	l.muteAt, l.readAt, l.pingAt = time.Time{}, now, now.Add(l.cfg.AliveInterval)
+	l.snd.relink()
+	l.cfg.Log.Debug("data channel open", "resumes", l.resumes)
+	return nil
+}
+
+// unlink ends the link. That is not the end of the Channel.
+func (l *loop) unlink(now time.Time, why error) {
+	l.link.close()
+	l.link, l.pending, l.spare = nil, nil, nil
+	l.lastErr = why
+	if l.lostAt.IsZero() || l.dials == 0 {
+		l.lostAt = now
+	}
+	l.cfg.Log.Debug("connection lost", "error", why)
+}
+
+// teardown leaves no goroutine behind.
+func (l *loop) teardown(stopDial func()) {
+	stopDial()
+	if l.dialed != nil {
+		if d := <-l.dialed; d.sock != nil {
+			_ = d.sock.Close() // it was never used
+		}
+	}
+	if l.link != nil {
+		l.link.close()
+	}
+}
+
+// handle takes one batch from the socket.
+func (l *loop) handle(now time.Time, b *frame.Batch) {
+	for i := range b.Len() {
+		kind, p := b.Message(i)
+		switch kind {
+		case frame.Ping:
+			if l.canAnswer() {
+				l.pending.Add(frame.Pong, p)
+			}
+		case frame.Pong:
+		default:
+			l.message(now, p)
+		}
+	}
+	l.readAt = now
+	l.link.free <- b
+}
+
+// holdUntil is until when the socket is left unread, so that the far end feels
+// what is slow here as TCP lets it feel it: a caller that does not read, or
+// acknowledgements that do not get out. Not for ever: the service's own words
+// are to be heard, and two ends that each wait for the other to read would never
+// move again.
+func (l *loop) holdUntil() time.Time {
+	switch {
+	case l.link == nil:
+		return time.Time{}
+	case l.rcv.crowded():
+		return l.readAt.Add(crowdedRead)
+	case l.pending.Size() >= backlog:
+		return l.readAt.Add(backlogRead)
+	}
+	return time.Time{}
+}
+
+// canAnswer tells whether the pending batch has room for an acknowledgement or
+// a pong. When it has not they are left out: the agent repeats what is not
+// acknowledged.
+func (l *loop) canAnswer() bool {
+	return l.pending.Size() < backlogLimit
+}
+
+// message takes one message. What cannot be read or is of no known type is
+// dropped without an acknowledgement, as AWS's client does.
+func (l *loop) message(now time.Time, p []byte) {
+	m, err := frame.Parse(p)
+	if err == nil {
+		err = m.Verify()
+	}
+	if err != nil {
+		l.cfg.Log.Debug("message dropped", "type", string(m.Type), "length", len(p), "error", err)
+		return
+	}
+	l.dials = 0 // the link has proved itself
+	switch m.Type {
+	case frame.OutputStreamData:
+		l.snd.resume()
+		if l.end == nil && l.rcv.accept(&m) {
+			l.acknowledge(now, &m)
+		}
+	case frame.Acknowledge:
+		sequence, err := frame.ParseAck(m.Payload)
+		if err != nil {
+			l.cfg.Log.Debug("message dropped", "type", string(m.Type), "error", err)
+			return
+		}
+		l.snd.acked(now, sequence)
+	case frame.PausePublication:
+		l.cfg.Log.Debug("paused by the service")
+		l.snd.pause(now)
+	case frame.StartPublication:
+		l.snd.resume()
+	case frame.ChannelClosed:
+		l.channelClosed(m.Payload)
+	default:
+		l.cfg.Log.Debug("message of unknown type dropped", "type", string(m.Type))
+	}
+}
+
+func (l *loop) channelClosed(payload []byte) {
+	if l.end != nil {
+		return
+	}
+	var p frame.ChannelClosedPayload
+	if err := json.Unmarshal(payload, &p); err != nil {
+		// It is closed all the same; there is just nothing to tell.
+		l.cfg.Log.Debug("channel_closed without a readable payload", "error", err)
+	}
+	l.end = &Closed{Output: p.Output, Incomplete: l.rcv.gap(), Refused: l.hand.refused}
+}
+
+func (l *loop) acknowledge(now time.Time, m *frame.Message) {
+	if !l.canAnswer() {
+		return
+	}
+	var buf [256]byte
+	ack := frame.Message{
+		Type:    frame.Acknowledge,
+		Created: now,
+		Flags:   frame.FlagSYN | frame.FlagFIN,
+		ID:      l.messageID(),
+		Payload: frame.Ack{Type: m.Type, ID: m.ID, Sequence: m.Sequence}.Append(buf[:0]),
+	}
+	if err := l.pending.AddMessage(&ack); err != nil {
+		l.end = fmt.Errorf("acknowledging: %w", err)
+	}
+}
+
+// messageID makes a version 4 UUID from a generator that costs no system call.
+func (l *loop) messageID() uuid.UUID {
+	var id uuid.UUID
+	_, _ = l.ids.Read(id[:]) // never fails (math/rand/v2)
+	id[6] = id[6]&0x0f | 0x40
+	id[8] = id[8]&0x3f | 0x80
+	return id
+}
+
+// deliver takes the messages of the agent in order, each once. The handshake's
+// are dispatched here, whether they came in order or out of the early ones.
+func (l *loop) deliver(typ frame.PayloadType, payload []byte) {
+	switch typ {
+	case frame.HandshakeRequest:
+		if l.started {
+			l.cfg.Log.Debug("late handshake request ignored")
+			return
+		}
+		answer, err := l.hand.request(payload)
+		if err == nil {
+			err = l.number(frame.HandshakeResponse, answer)
+		}
+		if err != nil {
+			l.end = err
+		}
+	case frame.HandshakeComplete:
+		if l.started {
+			return
+		}
+		start, err := l.hand.complete(payload)
+		if err != nil {
+			l.end = err
+			return
+		}
+		l.begin(start)
+	case frame.EncChallengeRequest, frame.HandshakeResponse, frame.EncChallengeResponse:
+		l.cfg.Log.Debug("unexpected handshake message ignored", "payload type", uint32(typ))
+	default:
+		if !l.started && !l.hand.asked && typ == frame.Output {
+			l.begin(frame.Start{SessionType: frame.StandardStream})
+		}
+		l.reclaim()
+		l.rcv.queue(typ, payload)
+	}
+}
+
+// reclaim takes back the chunks that the caller of Recv is done with.
+func (l *loop) reclaim() {
+	for {
+		select {
+		case c := <-l.ch.spent:
+			l.rcv.reuse(c)
+		default:
+			return
+		}
+	}
+}
+
+func (l *loop) begin(s frame.Start) {
+	l.started = true
+	l.ch.start = s
+	close(l.ch.started)
+}
+
+// push numbers what a Send handed over.
+func (l *loop) push(p *piece) {
+	for b := p.buf; len(b) > 0; {
+		n := min(maxPayload, len(b))
+		if err := l.number(p.typ, b[:n]); err != nil {
+			l.end = err
+			break
+		}
+		l.bytesOut += int64(n)
+		b = b[n:]
+	}
+	l.ch.pieces.Put(p)
+}
+
+// number gives one input message its number and queues it.
+func (l *loop) number(typ frame.PayloadType, payload []byte) error {
+	err := l.snd.push(len(payload), func(wire []byte, sequence int64) ([]byte, error) {
+		m := frame.Message{
+			Type:        frame.InputStreamData,
+			Created:     time.Now(),
+			Sequence:    sequence,
+			ID:          l.messageID(),
+			PayloadType: typ,
+			Payload:     payload,
+		}
+		return m.Append(wire)
+	})
+	if err != nil {
+		return fmt.Errorf("sending: %w", err)
+	}
+	return nil
+}
+
+func (l *loop) stats() Stats {
+	return Stats{
+		BytesIn: l.rcv.bytes, BytesOut: l.bytesOut,
+		RoundTrip:       l.snd.srtt,
+		Retransmissions: l.snd.retransmissions,
+		Resumes:         l.resumes,
+	}
+}
