@@ -112,7 +112,7 @@ func (o *opening) connect(ctx context.Context, e *env) (service, error) {
 	}
 	key, secret := server.Credentials()
 	client, err := api.New(ctx, api.Config{
-		Region:      server.Region(),
+		Region:      emulator.DefaultRegion,
 		EndpointURL: server.URL(),
 		Keys:        &api.Keys{AccessKeyID: key, SecretAccessKey: api.NewSecret(secret)},
 		Version:     e.version,

@@ -3,6 +3,7 @@ package emulator
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,9 +19,10 @@ import (
 
 // Bounds of a leg, in bytes.
 const (
-	toClientLimit = 256 << 10 // messages that wait for a client that reads slowly
+	toClientLimit = 64 << 10  // messages that wait for a client that reads slowly
 	messageLimit  = 256 << 10 // one message of a client
 	flushSize     = 64 << 10  // gathered in one write
+	sendBuffer    = 64 << 10  // of the kernel
 	readBuffer    = 32 << 10
 	writeBuffer   = 4 << 10
 )
@@ -41,6 +43,7 @@ func newLeg(conn *websocket.Conn, cork *corkConn) *leg {
 	// Not the server's context: when that ends, the client is still to be told.
 	l.ctx, l.end = context.WithCancel(context.Background())
 	conn.SetReadLimit(messageLimit)
+	cork.limitBuffer()
 	conn.SetPingHandler(func(data string) error {
 		// The writer answers. A client that pings and does not read gets no more
 		// answers than there is room for.
@@ -161,6 +164,18 @@ type corkConn struct {
 
 	mu  sync.Mutex // guards buf
 	buf []byte
+}
+
+// limitBuffer keeps the kernel from holding megabytes on the way to the client:
+// all of it is lost in a cut, and the agent repeats ten messages a second.
+func (c *corkConn) limitBuffer() {
+	conn := c.Conn
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	if t, ok := conn.(*net.TCPConn); ok {
+		_ = t.SetWriteBuffer(sendBuffer) // a hint; without it there is more to repeat
+	}
 }
 
 // Write gathers p.

@@ -23,6 +23,7 @@ func TestShell(t *testing.T) {
 	s := startServer(t, Config{})
 	g := mustStart(t, s, `{"Target":"local"}`)
 	p := connect(t, s, g)
+	p.wantPrompt()
 	p.send(frame.Size, []byte(`{"cols":91,"rows":33}`))
 	p.send(frame.Output, []byte("echo hel''lo; stty size\r"))
 	p.wantOutput("hello")
@@ -32,6 +33,13 @@ func TestShell(t *testing.T) {
 	if closed := p.wantClosed(); closed.Output != "" {
 		t.Errorf("a shell that exits ends with %q", closed.Output)
 	}
+}
+
+// wantPrompt waits for the shell: input that comes earlier is to be sent again,
+// which this client does not do.
+func (p *peer) wantPrompt() {
+	p.t.Helper()
+	p.until("waiting for the prompt", func() bool { return p.output.Len() > 0 })
 }
 
 func TestInteractiveCommandAndProfile(t *testing.T) {
@@ -100,6 +108,7 @@ func TestCloseKillsTheShell(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := connect(t, s, mustStart(t, s, `{"Target":"local"}`))
+	p.wantPrompt()
 	p.send(frame.Output, []byte("echo pid''=$$.\r"))
 	p.wantOutput("pid=")
 	p.until("waiting for the process id", func() bool { return strings.Contains(following(p.output.String(), "pid="), ".") })

@@ -43,6 +43,8 @@ type loop struct {
 	ids      *rand.ChaCha8
 	resumes  int64
 	bytesOut int64
+
+	ackPayload []byte // reused
 }
 
 type dialed struct {
@@ -434,13 +436,13 @@ func (l *loop) acknowledge(now time.Time, m *frame.Message) {
 	if !l.canAnswer() {
 		return
 	}
-	var buf [256]byte
+	l.ackPayload = frame.Ack{Type: m.Type, ID: m.ID, Sequence: m.Sequence}.Append(l.ackPayload[:0])
 	ack := frame.Message{
 		Type:    frame.Acknowledge,
 		Created: now,
 		Flags:   frame.FlagSYN | frame.FlagFIN,
 		ID:      l.messageID(),
-		Payload: frame.Ack{Type: m.Type, ID: m.ID, Sequence: m.Sequence}.Append(buf[:0]),
+		Payload: l.ackPayload,
 	}
 	if err := l.pending.AddMessage(&ack); err != nil {
 		l.end = fmt.Errorf("acknowledging: %w", err)

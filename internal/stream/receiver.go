@@ -14,7 +14,7 @@ const (
 	maxEarlySpan = 1 << 14 // messages beyond the expected one
 	messageCost  = 128     // bytes counted for a message on top of its payload
 	chunkBytes   = 32 << 10
-	spareChunks  = 4
+	spareChunks  = crowded / chunkBytes
 )
 
 // chunk is what Recv hands out: one message, or neighbouring messages of a

@@ -18,10 +18,10 @@ import (
 // told of changes.
 func (t *Terminal) Resized(ctx context.Context) <-chan struct{} {
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, unix.SIGCONT)
+	signal.Notify(signals, unix.SIGWINCH, unix.SIGCONT)
 	resized := make(chan struct{}, 1)
 	go func() {
-		defer close(resized)
+		
 		defer signal.Stop(signals)
 		for {
 			select {

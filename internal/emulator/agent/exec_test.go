@@ -247,8 +247,8 @@ func TestCommandThatDoesNotStart(t *testing.T) {
 	} {
 		cfg := commandConfig(t, "no-such-command -x", tt.separate)
 		cfg.Pace.BeforePrompt = 10 * time.Millisecond
-		c := playCommand(t, cfg)
 		start := time.Now()
+		c := playCommand(t, cfg)
 		tr := c.gather("the failure is told", untilState)
 		if !slices.Equal(tr.order, tt.want) {
 			t.Errorf("separate %t: the messages were %v, want %v", tt.separate, tr.order, tt.want)

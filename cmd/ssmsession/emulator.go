@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ssmsession/ssmsession/internal/emulator"
+)
+
+// emulatorCommand is ssmsession emulator.
+type emulatorCommand struct {
+	env       *env
+	cfg       emulator.Config
+	envFile   string
+	targets   []string
+	shell     string
+	documents []string
+	pace      string
+	verbose   bool
+}
+
+// exampleTarget is what the emulator answers to besides "local", so that a
+// client that takes only instance ids has one.
+const exampleTarget = "i-0123456789abcdef0"
+
+func newEmulator(e *env) *cobra.Command {
+	c := &emulatorCommand{env: e}
+	cmd := &cobra.Command{
+		Use:   "emulator",
+		Short: "run a local Session Manager to try clients against",
+		Long: `Emulator serves the Session Manager API, its message gateway and an agent on this
+machine, so that clients can be tried and tested without an AWS account: this
+one, the AWS CLI with its plugin, your own scripts.
+
+It gives a shell on this machine, as you, to whoever can call it. It therefore
+listens on loopback only (unless --allow-remote), and every call must be signed
+with the key that it makes up when it starts.
+
+When it is ready it prints lines for a shell to stdout: export AWS_ENDPOINT_URL
+and the rest, which is all a client needs. It stops on Ctrl-C or SIGTERM and
+leaves no process and no file behind.`,
+		Example: `  ssmsession emulator --env-file emulator.env &
+  . ./emulator.env
+  aws ssm start-session --target ` + exampleTarget + `
+  ssmsession start ` + exampleTarget + `
+
+  ssmsession emulator --deny StartSession
+  ssmsession emulator --agent-version 3.0.222.0 --pace real`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := c.complete(); err != nil {
+				return usage(cmd, err)
+			}
+			return c.run(cmd.Context())
+		},
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringVar(&c.cfg.Listen, "listen", emulator.DefaultListen, "address to listen on; port 0 is a free one")
+	f.BoolVar(&c.cfg.AllowRemote, "allow-remote", false, "allow to listen beyond loopback: others may then get a shell")
+	f.BoolVar(&c.cfg.TLS, "tls", false, "serve https and wss, with a certificate authority made for this run")
+	f.StringVar(&c.envFile, "env-file", "", "write the export lines to this file, too (mode 0600)")
+	f.StringArrayVar(&c.targets, "target", []string{emulator.LocalTarget, exampleTarget}, "a target to answer for; may be repeated")
+	f.StringVar(&c.shell, "shell", "", "command line of a session's shell (default: $SHELL, or sh)")
+	f.StringArrayVar(&c.documents, "document", nil, "file with a session document of yours, JSON; may be repeated")
+	f.StringVar(&c.cfg.AgentVersion, "agent-version", emulator.DefaultAgentVersion, "which agent to play; older ones can do less")
+	f.StringArrayVar(&c.cfg.Deny, "deny", nil, "API action or document that nobody may use; may be repeated")
+	f.StringVar(&c.pace, "pace", string(emulator.PaceOff), "off, or real: the real agent's delays and the service's message limit")
+	f.BoolVarP(&c.verbose, "verbose", "v", false, "log what happens to stderr")
+	return cmd
+}
+
+// complete turns flags into a Config.
+func (c *emulatorCommand) complete() error {
+	c.cfg.Version = c.env.version
+	c.cfg.Pace = emulator.Pace(c.pace)
+	for _, id := range c.targets {
+		c.cfg.Targets = append(c.cfg.Targets, emulator.Target{ID: id})
+	}
+	c.cfg.Shell = userShell(c.env)
+	if c.shell != "" {
+		c.cfg.Shell = []string{"sh", "-c", "exec " + c.shell}
+	}
+	for _, path := range c.documents {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("cannot read the session document: %w", err)
+		}
+		d, err := emulator.ParseDocument(data)
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		if d.Name == "" {
+			d.Name = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+		}
+		c.cfg.Documents = append(c.cfg.Documents, d)
+	}
+	if c.verbose {
+		c.cfg.Log = slog.New(slog.NewTextHandler(c.env.err, nil))
+	}
+	return nil
+}
+
+// run serves until it is told to stop, which is a good end.
+func (c *emulatorCommand) run(ctx context.Context) (err error) {
+	// Sessions are ended by Close, in order, not by the signal.
+	server, err := emulator.Start(context.WithoutCancel(ctx), c.cfg)
+	if err != nil {
+		return fmt.Errorf("cannot start the emulator: %w", err)
+	}
+	defer func() { err = errors.Join(err, server.Close()) }()
+	c.env.say("emulator at %s; whoever has its key gets a shell on this machine", server.URL())
+	exports := server.Environment()
+	if c.envFile != "" {
+		if err := emulator.WriteEnvFile(c.envFile, exports); err != nil {
+			return err
+		}
+		defer func() {
+			if removeErr := os.Remove(c.envFile); !errors.Is(removeErr, os.ErrNotExist) {
+				err = errors.Join(err, removeErr)
+			}
+		}()
+	}
+	if _, err := fmt.Fprint(c.env.out, emulator.ExportLines(exports)); err != nil {
+		return fmt.Errorf("cannot print the environment: %w", err)
+	}
+	<-ctx.Done()
+	c.env.say("stopping")
+	return nil
+}
