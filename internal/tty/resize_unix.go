@@ -21,7 +21,7 @@ func (t *Terminal) Resized(ctx context.Context) <-chan struct{} {
 	signal.Notify(signals, unix.SIGWINCH, unix.SIGCONT)
 	resized := make(chan struct{}, 1)
 	go func() {
-		
+		defer close(resized)
 		defer signal.Stop(signals)
 		for {
 			select {

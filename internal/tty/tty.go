@@ -101,8 +101,8 @@ func isTerminal(f *os.File) bool {
 }
 
 // control calls fn with the descriptor of f. It goes through SyscallConn and
-// not Fd, which makes the descriptor blocking: the programs that share it would
-// notice.
+// not Fd, which makes a file that package os opened blocking: its reads could
+// then not be ended by a deadline or by Close.
 func control(f *os.File, fn func(fd int) error) error {
 	conn, err := f.SyscallConn()
 	if err != nil {

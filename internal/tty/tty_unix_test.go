@@ -189,36 +189,35 @@ func TestRestoreOfATerminalThatHasGone(t *testing.T) {
 	}
 }
 
-func TestRawLeavesTheDescriptorNonBlocking(t *testing.T) {
+func TestTheFilesStayNonBlocking(t *testing.T) {
 	_, slave := openPty(t)
-	var fd int
-	err := control(slave, func(d int) (err error) {
-		fd, err = unix.Dup(d)
-		return errors.Join(err, unix.SetNonblock(d, true))
-	})
+	opened, err := os.OpenFile(slave.Name(), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	shared := os.NewFile(uintptr(fd), "shared") // as os.Stdin is made
 	defer func() {
-		if err := shared.Close(); err != nil {
+		if err := opened.Close(); err != nil {
 			t.Error(err)
 		}
 	}()
-	term := New(shared, shared)
+	term := New(opened, opened)
 	restore, err := term.Raw()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := term.Size(); err == nil {
-		t.Error("a fresh pty has a size")
+	if _, _, err := term.Size(); !errors.Is(err, errNoSize) {
+		t.Errorf("Size of a fresh pty returns %v, want that it has none", err)
 	}
 	if err := restore(); err != nil {
 		t.Fatal(err)
 	}
-	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	var flags int
+	err = control(opened, func(fd int) (err error) {
+		flags, err = unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+		return err
+	})
 	if err != nil || flags&unix.O_NONBLOCK == 0 {
-		t.Errorf("the descriptor's flags are %#x, %v: no longer non-blocking", flags, err)
+		t.Errorf("the descriptor's flags are %#x, %v: it has been made blocking", flags, err)
 	}
 }
 
