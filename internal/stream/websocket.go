@@ -33,6 +33,8 @@ type DialConfig struct {
 	TLS *tls.Config
 	// Proxy chooses a proxy, as in http.Transport; nil for none.
 	Proxy func(*http.Request) (*url.URL, error)
+	// Dial connects, instead of net.Dialer; nil for that.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// UserAgent is sent with the upgrade when it is not empty.
 	UserAgent string
 }
@@ -75,10 +77,14 @@ func DialWebSocket(ctx context.Context, streamURL string, cfg DialConfig) (Socke
 	}
 	tlsConfig.MinVersion = max(tlsConfig.MinVersion, minimalTLS)
 
+	connect := cfg.Dial
+	if connect == nil {
+		connect = (&net.Dialer{}).DialContext
+	}
 	s := &webSocket{}
 	dialer := websocket.Dialer{
 		NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+			conn, err := connect(ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}

@@ -192,7 +192,7 @@ func (m *Message) Verify() error {
 // service, on either side) and gives the constant for a known type, so that
 // reading one allocates nothing.
 func messageType(field []byte) MessageType {
-	name := bytes.TrimSpace(bytes.Trim(field, "\x00"))
+	name := bytes.Trim(field, "\x00 \t\r\n\v\f")
 	for _, known := range [...]MessageType{
 		OutputStreamData, Acknowledge, InputStreamData, ChannelClosed,
 		StartPublication, PausePublication, AgentSessionState,

@@ -79,12 +79,16 @@ func canonicalAck(p []byte) (n int64, ok bool) {
 	if !ok {
 		return 0, false
 	}
-	_, p, ok = bytes.Cut(p, []byte(ackSeq))
-	if !ok {
+	typ, p, ok := bytes.Cut(p, []byte(ackID))
+	if !ok || !plain(typ) {
+		return 0, false
+	}
+	id, p, ok := bytes.Cut(p, []byte(ackSeq))
+	if !ok || !plain(id) {
 		return 0, false
 	}
 	p, ok = bytes.CutSuffix(p, []byte(ackEnd))
-	if !ok || len(p) == 0 || len(p) > 18 {
+	if !ok || len(p) == 0 || len(p) > 18 || (p[0] == '0' && len(p) > 1) {
 		return 0, false
 	}
 	for _, c := range p {
@@ -94,6 +98,16 @@ func canonicalAck(p []byte) (n int64, ok bool) {
 		n = n*10 + int64(c-'0')
 	}
 	return n, true
+}
+
+// plain tells whether p is made of the characters of message types and ids.
+func plain(p []byte) bool {
+	for _, c := range p {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return true
 }
 
 func appendUUID(b []byte, id uuid.UUID) []byte {
