@@ -345,6 +345,20 @@ func TestHandshake(t *testing.T) {
 	}
 }
 
+func TestASecondHandshakeIsIgnored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(t, quiet())
+		r.Open()
+		const request = `{"RequestedClientActions":[{"ActionType":"SessionType","ActionParameters":{"SessionType":"Port"}}]}`
+		r.Inject(Data(0, frame.HandshakeRequest, request))
+		r.Sent()
+		r.Inject(Data(1, frame.HandshakeRequest, request))
+		r.Want("acknowledged, not answered", "ack 1")
+		r.Inject(Data(2, frame.HandshakeComplete, "{}"), Data(3, frame.HandshakeRequest, request))
+		r.Want("nor one after the start", "ack 2", "ack 3")
+	})
+}
+
 func TestHandshakeCompleteStartsTheSession(t *testing.T) {
 	const request = `{"AgentVersion":"3.3.0.0","RequestedClientActions":[{"ActionType":"SessionType","ActionParameters":{"SessionType":"Port","Properties":{"portNumber":"80"}}}]}`
 	for _, order := range []string{"in order", "completion first"} {

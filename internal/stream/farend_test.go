@@ -77,8 +77,12 @@ func serveFarEnd() error {
 			return
 		}
 		defer conn.Close()
-		if r.URL.Path == "/echo" {
+		switch r.URL.Path {
+		case "/echo":
 			echo(conn)
+			return
+		case "/flood":
+			flood(conn, r.URL.Query().Get("kind"))
 			return
 		}
 		n, err := strconv.Atoi(r.URL.Query().Get("messages"))
@@ -191,6 +195,51 @@ func echo(conn *websocket.Conn) {
 		}
 		ack := frame.Ack{Type: m.Type, ID: m.ID, Sequence: m.Sequence}
 		if !send(frame.Message{Type: frame.Acknowledge, Payload: ack.Append(nil)}) || !say(m.Payload) {
+			return
+		}
+	}
+}
+
+// flood is a far end that means harm: it sends one kind of message as fast as
+// it can and ignores what comes back, until the client has had enough.
+func flood(conn *websocket.Conn, kind string) {
+	go func() {
+		for {
+			if _, _, err := conn.NextReader(); err != nil {
+				return
+			}
+		}
+	}()
+	payload := []byte(strings.Repeat("x", 1024))
+	for i := int64(0); ; i++ {
+		m := frame.Message{Type: frame.OutputStreamData, Created: time.Now(), Sequence: i, PayloadType: frame.Output, Payload: payload}
+		typ := websocket.BinaryMessage
+		switch kind {
+		case "a gap that never fills":
+			m.Sequence = i + 1
+		case "numbers far ahead":
+			m.Sequence = i * 1_000_000_007
+		case "one byte of alternating types":
+			m.Payload = payload[:1]
+			m.PayloadType = frame.Output + frame.PayloadType(i%2)*(frame.StdErr-frame.Output)
+		case "large messages":
+			m.Payload = make([]byte, 250<<10)
+		case "handshakes":
+			m.PayloadType = frame.HandshakeRequest
+			m.Payload = []byte(`{"RequestedClientActions":[` + strings.Repeat(`{"ActionType":"x"},`, 500) + `{}]}`)
+		case "acknowledgements":
+			m.Type = frame.Acknowledge
+			m.Payload = frame.Ack{Type: frame.InputStreamData, Sequence: i}.Append(nil)
+		case "unknown types":
+			m.Type = frame.MessageType(fmt.Sprintf("type_%d", i))
+		case "pings":
+			typ = websocket.PingMessage
+		}
+		raw, err := m.Append(nil)
+		if typ == websocket.PingMessage {
+			raw = raw[:125]
+		}
+		if err != nil || conn.WriteMessage(typ, raw) != nil {
 			return
 		}
 	}

@@ -463,8 +463,8 @@ func (l *loop) messageID() uuid.UUID {
 func (l *loop) deliver(typ frame.PayloadType, payload []byte) {
 	switch typ {
 	case frame.HandshakeRequest:
-		if l.started {
-			l.cfg.Log.Debug("late handshake request ignored")
+		if l.started || l.hand.asked {
+			l.cfg.Log.Debug("a second or late handshake request ignored")
 			return
 		}
 		answer, err := l.hand.request(payload)

@@ -19,8 +19,8 @@ import (
 
 const (
 	readBuffer      = 64 << 10
-	writeBuffer     = 8 << 10 // above any message we send, or gorilla would fragment it
-	maxMessage      = 1 << 20 // bytes; agents send about 1 kB, 64 kB is to be expected of others
+	writeBuffer     = 8 << 10   // above any message we send, or gorilla would fragment it
+	maxMessage      = 256 << 10 // bytes; agents send about 1 kB, 64 kB is to be expected of others
 	readBatchBytes  = 64 << 10
 	upgradeTimeout  = 30 * time.Second
 	minimalTLS      = tls.VersionTLS12
