@@ -24,7 +24,7 @@ FUZZTIME ?= 30s
 ## ---- before every commit ----
 
 .PHONY: check
-check: fmt-check tidy-check cross lint docs-check test ## Everything a change must pass; CI runs this
+check: fmt-check tidy-check cross lint test ## Everything a change must pass; CI runs this
 
 .PHONY: fmt-check
 fmt-check: ## Fail if gofmt -s would change a file
@@ -44,7 +44,8 @@ cross: ## Build and vet for every supported system and processor
 	@for platform in $(PLATFORMS); do \
 		echo "== go build and go vet for $$platform"; \
 		export CGO_ENABLED=0 GOOS="$${platform%/*}" GOARCH="$${platform#*/}"; \
-		go build ./... && go vet ./... || exit 1; \
+		go build ./... || exit 1; \
+		test "$$GOARCH" != amd64 || go vet ./... || exit 1; \
 	done
 
 # Files for another system are read only when linting for it. Tests are linted
@@ -56,13 +57,6 @@ lint: bin/golangci-lint$(EXE) ## Lint the files of every supported system
 		test $$goos = linux && tests=true || tests=false; \
 		CGO_ENABLED=0 GOOS=$$goos bin/golangci-lint$(EXE) run --tests=$$tests || exit 1; \
 	done
-
-.PHONY: docs-check
-docs-check: ## Fail if make docs would change docs/cli
-	@echo "== docs/cli"
-	@mkdir -p bin && rm -rf bin/docs-check
-	@go run ./cmd/ssmsession gendocs bin/docs-check
-	@diff -r docs/cli bin/docs-check || { echo "docs/cli is out of date: run make docs" >&2; exit 1; }
 
 .PHONY: test
 test: ## Test with the race detector, in random order (PKG=./internal/...)
@@ -81,8 +75,7 @@ tidy: ## Tidy the go.mod of the program and of each tool
 
 .PHONY: docs
 docs: ## Write docs/cli, one page a command, from the program's own help
-	rm -rf docs/cli
-	go run ./cmd/ssmsession gendocs docs/cli
+	go test ./cmd/ssmsession -run TestCommandPages -update
 
 .PHONY: build
 build: ## Build the static program bin/ssmsession
@@ -144,7 +137,7 @@ snapshot: bin/goreleaser$(EXE) bin/cyclonedx-gomod$(EXE) ## Make all that a rele
 bin/%$(EXE): tools/%/go.mod tools/%/go.sum
 	@echo "== building $*"
 	@mkdir -p bin
-	@cd tools/$* && GOOS= GOARCH= CGO_ENABLED=0 go build -o ../../bin/ tool
+	@cd tools/$* && GOOS= GOARCH= CGO_ENABLED=0 go build -ldflags "-s -w" -o ../../bin/ tool
 
 .PHONY: help
 help: ## Print this list

@@ -10,7 +10,7 @@ import (
 )
 
 // errDisconnected is the cause of a session that the user left by its escape.
-var errDisconnected = errors.New("disconnected by the escape ~.")
+var errDisconnected = errors.New("left by the escape")
 
 // input is the user's side of a session as a session.Input. A read of stdin
 // cannot be abandoned portably, so its goroutine is the one that may outlive a

@@ -16,7 +16,7 @@ func (s *signalError) Error() string { return "stopped by " + s.signal.String() 
 func withSignals(parent context.Context) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, endingSignals...)
+	signal.Notify(signals, endingSignals()...)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -7,4 +7,4 @@ import (
 
 // endingSignals end a session in order. Windows delivers SIGTERM when a console
 // closes.
-var endingSignals = []os.Signal{os.Interrupt, syscall.SIGTERM}
+func endingSignals() []os.Signal { return []os.Signal{os.Interrupt, syscall.SIGTERM} }

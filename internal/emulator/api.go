@@ -12,8 +12,10 @@ import (
 )
 
 const (
+	// contentType is that of AWS JSON 1.1 (docs/protocol.md, "Control API").
 	contentType = "application/x-amz-json-1.1"
-	bodyLimit   = 1 << 20
+	// bodyLimit is in bytes. A parameter of a session may have 65,535 of them.
+	bodyLimit = 1 << 20
 )
 
 // operation is one action of the API: the service that a request to it is signed
@@ -23,10 +25,12 @@ type operation struct {
 	call    func(c caller, body []byte) (any, error)
 }
 
-// caller is who makes a request, and by which host name it reached us.
+// caller is who makes a request: there is one user, so it is but the host by which
+// it reached us.
 type caller struct{ host string }
 
-// operations gives every action by its X-Amz-Target.
+// operations gives every action by its X-Amz-Target. Another service of this
+// protocol is more lines here.
 func (s *Server) operations() map[string]operation {
 	return map[string]operation{
 		"AmazonSSM.StartSession":                ssmOperation(s.startSession),
@@ -42,7 +46,8 @@ func (s *Server) operations() map[string]operation {
 // member, a pointer or slice where the member may be absent.
 type input interface{ validate(v *validation) }
 
-// ssmOperation makes an action of Systems Manager from its typed form.
+// ssmOperation makes an action of Systems Manager from its typed form: the body is
+// decoded and validated before the call.
 func ssmOperation[In any, P interface {
 	*In
 	input
@@ -81,7 +86,8 @@ func decode(body []byte, in any) error {
 	return nil
 }
 
-// serveAPI answers one call of the API.
+// serveAPI answers one call of the API. Of what is logged, the error may name
+// targets, documents and keys' faults, never a key or a token.
 func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	target := r.Header.Get("X-Amz-Target")
 	out, err := s.callAPI(w, r, target)
@@ -102,6 +108,8 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 }
 
 // callAPI goes the way of every call: who is it, may it, is it well-formed, do it.
+// The body is read before anything is known of the caller, as the signature covers
+// it; that is what its limit is for.
 func (s *Server) callAPI(w http.ResponseWriter, r *http.Request, target string) (any, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyLimit))
 	if err != nil {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/ssmsession/ssmsession/internal/emulator/agent"
 )
 
 // TestErrors is the specification of what bad calls get.
@@ -305,4 +307,73 @@ func column(a answer, list, member string) []string {
 		values = append(values, e.(map[string]any)[member].(string))
 	}
 	return values
+}
+
+// TestDenyTheDefault: without a DocumentName the default document is asked for.
+func TestDenyTheDefault(t *testing.T) {
+	s := startWith(t, Config{Deny: []string{"SSM-SessionManagerRunShell"}, Region: "eu-west-1", AccountID: "123456789012"}, echo)
+	a := call(t, s, "StartSession", `{"Target":"local"}`)
+	want := "User: arn:aws:iam::123456789012:user/emulator is not authorized to perform: ssm:StartSession on resource: " +
+		"arn:aws:ssm:eu-west-1:123456789012:document/SSM-SessionManagerRunShell because no identity-based policy allows the ssm:StartSession action"
+	if a.code() != "AccessDeniedException" || a.message() != want {
+		t.Errorf("the answer is %s: %s", a.code(), a.message())
+	}
+	if a := call(t, s, "StartSession", `{"Target":"local","DocumentName":"`+
+		`arn:aws:ssm:eu-west-1:123456789012:document/SSM-SessionManagerRunShell"}`); a.code() != "AccessDeniedException" {
+		t.Errorf("by its ARN the document is not denied: %s", a.code())
+	}
+}
+
+// TestWhatTheAgentIsTold follows a StartSession to the agent.
+func TestWhatTheAgentIsTold(t *testing.T) {
+	told := make(chan agent.Config, 1)
+	s := startWith(t, Config{
+		AgentVersion: "2.3.539.0", Shell: []string{"bash", "-l"}, Pace: PaceReal,
+		Documents: []Document{{
+			Name: "AWS-StartInteractiveCommand", SessionType: "InteractiveCommands", // instead of the built-in one
+			Parameters: map[string]DocumentParameter{"who": {Type: "String", Default: "world"}},
+			Properties: []byte(forThisSystem(`{"commands":"greet {{ who }}"}`)),
+		}},
+	}, func(_ context.Context, cfg agent.Config, _ agent.Leg) agent.Result {
+		told <- cfg
+		return agent.Result{Status: "Success"}
+	})
+	g := mustStart(t, s, `{"Target":"local","DocumentName":"AWS-StartInteractiveCommand","Parameters":{"who":["you"]}}`)
+	connect(t, s, g).wantClosed()
+	cfg := <-told
+	if cfg.SessionID != g.SessionID || cfg.Version != "2.3.539.0" || !slices.Equal(cfg.Shell, []string{"bash", "-l"}) ||
+		cfg.Document.Command != "greet you" || cfg.Pace != agent.RealPace {
+		t.Errorf("the agent is told %+v", cfg)
+	}
+}
+
+// FuzzBodies puts any body to every action: it is answered, by an error of the
+// caller's or not at all.
+func FuzzBodies(f *testing.F) {
+	s := startWith(f, Config{Limits: Limits{Attach: time.Millisecond}}, echo)
+	var targets []string
+	for target := range s.api {
+		targets = append(targets, target)
+	}
+	slices.Sort(targets)
+	for _, body := range []string{
+		`{"Target":"local","Reason":"x","Parameters":{"command":["a"]},"DocumentName":"AWS-StartNonInteractiveCommand"}`,
+		`{"SessionId":"x"}`, `{"State":"Active","MaxResults":1,"NextToken":"LTE=","Filters":[{"key":"InvokedAfter","value":"2024-08-29T00:00:00Z"}]}`,
+		`{"Filters":[{"Key":"tag:Name","Values":["x"]}],"MaxResults":5}`, `{"InstanceInformationFilterList":[{"key":"InstanceIds","valueSet":["x"]}]}`,
+		`{"Filters":[null],"InstanceInformationFilterList":[{}]}`, `null`, `[]`, `{}`,
+	} {
+		for i := range targets {
+			f.Add(i, body)
+		}
+	}
+	f.Fuzz(func(t *testing.T, i int, body string) {
+		target := targets[uint(i)%uint(len(targets))]
+		out, err := s.api[target].call(caller{host: "127.0.0.1:1"}, []byte(body))
+		if err != nil && asAPIError(err).status != http.StatusBadRequest {
+			t.Errorf("%s %q is the server's fault: %v", target, body, err)
+		}
+		if _, marshalErr := json.Marshal(out); marshalErr != nil {
+			t.Errorf("the answer to %s %q cannot be written: %v", target, body, marshalErr)
+		}
+	})
 }

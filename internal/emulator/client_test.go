@@ -206,6 +206,9 @@ func (p *peer) reconnect(s *Server, g grant) {
 	if err != nil {
 		p.t.Fatalf("the data channel cannot be dialled: %v", err)
 	}
+	if err := conn.SetWriteDeadline(time.Now().Add(5 * patience)); err != nil { // no test writes for longer
+		p.t.Fatal(err)
+	}
 	p.conn = conn
 	p.open(g.TokenValue)
 }

@@ -47,11 +47,13 @@ func orDefault(n *int, otherwise int) int {
 	return *n
 }
 
+// sessionFilter is one filter of DescribeSessions. All of them must hold.
 type sessionFilter struct {
 	Key   *string `json:"key"`
 	Value *string `json:"value"`
 }
 
+// describeSessionsInput is the input of DescribeSessions.
 type describeSessionsInput struct {
 	State      *string
 	MaxResults *int
@@ -59,6 +61,7 @@ type describeSessionsInput struct {
 	Filters    []sessionFilter
 }
 
+// validate implements input.
 func (in *describeSessionsInput) validate(v *validation) {
 	if v.required("state", in.State != nil) {
 		v.oneOf("state", *in.State, "Active", "History")
@@ -96,15 +99,18 @@ type sessionInformation struct {
 	MaxSessionDuration string   `json:",omitempty"` // minutes
 	AccessType         string
 
-	number int
+	number int // its place among all sessions; not a member
 }
 
+// isOver tells whether the session has ended.
 func (s *session) isOver() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.status.over()
 }
 
+// information tells of a session what the API tells. A maximum duration that is
+// not in whole minutes is rounded up, as the member has nothing finer.
 func (s *session) information() sessionInformation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,7 +135,8 @@ func (s *session) information() sessionInformation {
 	return info
 }
 
-// describeSessions is DescribeSessions, newest first.
+// describeSessions is DescribeSessions, newest first. Active are all sessions that
+// are not over, those that wait for their first client included.
 func (s *Server) describeSessions(_ caller, in *describeSessionsInput) (any, error) {
 	found := []sessionInformation{}
 	for _, one := range s.sessions.all() {
@@ -152,24 +159,17 @@ func (s *Server) describeSessions(_ caller, in *describeSessionsInput) (any, err
 	}{page, next}, nil
 }
 
-// matches tells whether a session passes all filters.
+// matches tells whether a session passes all filters, which are valid.
 func (i *sessionInformation) matches(filters []sessionFilter) bool {
+	has := map[string]string{
+		"Target": i.Target, "Owner": i.Owner, "Status": string(i.Status),
+		"SessionId": i.SessionID, "AccessType": i.AccessType,
+	}
 	for _, f := range filters {
-		ok := true
-		switch *f.Key {
-		case "InvokedAfter", "InvokedBefore":
+		ok := has[*f.Key] == *f.Value
+		if strings.HasPrefix(*f.Key, "Invoked") {
 			at, err := time.Parse(time.RFC3339, *f.Value)
 			ok = err == nil && time.Time(i.StartDate).After(at) == (*f.Key == "InvokedAfter")
-		case "Target":
-			ok = i.Target == *f.Value
-		case "Owner":
-			ok = i.Owner == *f.Value
-		case "Status":
-			ok = string(i.Status) == *f.Value
-		case "SessionId":
-			ok = i.SessionID == *f.Value
-		case "AccessType":
-			ok = i.AccessType == *f.Value
 		}
 		if !ok {
 			return false

@@ -16,13 +16,13 @@ import (
 // Document is a session document (docs/protocol.md, "Documents"): what kind of
 // session it starts, from which parameters, within which limits.
 type Document struct {
-	Name        string
-	Description string
-	SessionType frame.SessionType
-	Parameters  map[string]DocumentParameter
-	Inputs      DocumentInputs
+	Name        string                       `json:"name"`
+	Description string                       `json:"description"`
+	SessionType frame.SessionType            `json:"sessionType"`
+	Parameters  map[string]DocumentParameter `json:"parameters"`
+	Inputs      DocumentInputs               `json:"inputs"`
 	// Properties is a JSON object with {{ name }} for the value of a parameter.
-	Properties json.RawMessage
+	Properties json.RawMessage `json:"properties"`
 }
 
 // DocumentParameter is one parameter that a document declares.
@@ -52,48 +52,36 @@ type ShellProfile struct {
 	Windows string `json:"windows"`
 }
 
+// defaultIdleTimeout is the service's.
 const defaultIdleTimeout = 20 * time.Minute
 
-// documentFile is the JSON form of a document, and its name.
-type documentFile struct {
-	Name          string                       `json:"name"`
-	SchemaVersion string                       `json:"schemaVersion"`
-	Description   string                       `json:"description"`
-	SessionType   frame.SessionType            `json:"sessionType"`
-	Inputs        json.RawMessage              `json:"inputs"`
-	Parameters    map[string]DocumentParameter `json:"parameters"`
-	Properties    json.RawMessage              `json:"properties"`
+// UnmarshalJSON implements json.Unmarshaler: members that mean nothing here are
+// no error, as they would be beside them.
+func (i *DocumentInputs) UnmarshalJSON(data []byte) error {
+	type plain DocumentInputs
+	return json.Unmarshal(data, (*plain)(i))
 }
 
 // ParseDocument reads a session document in the JSON that AWS's CreateDocument
 // takes, with one more member, name. Without it the Name of the result is empty,
 // for the caller to fill in.
 func ParseDocument(data []byte) (Document, error) {
-	var file documentFile
+	var file struct {
+		Document
+		SchemaVersion string `json:"schemaVersion"`
+	}
 	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
+	decoder.DisallowUnknownFields() // a misspelt member would do nothing, in silence
 	if err := decoder.Decode(&file); err != nil {
 		return Document{}, fmt.Errorf("session document: %w", err)
 	}
 	if file.SchemaVersion != "1.0" {
 		return Document{}, fmt.Errorf("session document: schemaVersion is %q, not \"1.0\"", file.SchemaVersion)
 	}
-	d := Document{
-		Name:        file.Name,
-		Description: file.Description,
-		SessionType: file.SessionType,
-		Parameters:  file.Parameters,
-		Properties:  file.Properties,
-	}
-	if len(file.Inputs) > 0 {
-		if err := json.Unmarshal(file.Inputs, &d.Inputs); err != nil {
-			return Document{}, fmt.Errorf("session document: inputs: %w", err)
-		}
-	}
-	if err := d.check(); err != nil {
+	if err := file.check(); err != nil {
 		return Document{}, fmt.Errorf("session document: %w", err)
 	}
-	return d, nil
+	return file.Document, nil
 }
 
 // check tells what is wrong with a document, its name excepted.
@@ -118,6 +106,7 @@ func (d *Document) check() error {
 	return nil
 }
 
+// check tells what is wrong with a parameter.
 func (p *DocumentParameter) check(name string) error {
 	if !parameterName().MatchString(name) {
 		return fmt.Errorf("parameter %q: a name is letters and digits", name)
@@ -131,9 +120,11 @@ func (p *DocumentParameter) check(name string) error {
 	return nil
 }
 
+// parameterName is what the agent takes for a name between braces.
 func parameterName() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9]+$`) }
 
-// limits gives the limits of a document's sessions.
+// limits gives the limits of a document's sessions; the service's own, for the
+// first client to come, is not among them.
 func (d *Document) limits() (sessionLimits, error) {
 	idle, err := parseMinutes(d.Inputs.IdleSessionTimeout, 60)
 	if err != nil {
@@ -192,6 +183,7 @@ func newDocuments(own []Document) (documents, error) {
 	return all, nil
 }
 
+// documentName is the modelled pattern of a name that is not an ARN.
 func documentName() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9_\-.]{3,128}$`) }
 
 // find gives a document by its name or ARN.
@@ -204,7 +196,8 @@ func (d documents) find(name string) (Document, bool) {
 }
 
 // builtinDocuments are our own wording of the documents that AWS provides: names,
-// parameters and properties are the same.
+// parameters and properties are the same (docs/protocol.md, "Documents"). The one
+// for a shell stands for an account's preferences.
 func builtinDocuments() []Document {
 	text := DocumentParameter{Type: "String"}
 	prefix := DocumentParameter{Type: "String", Default: ""}
@@ -239,6 +232,7 @@ func builtinDocuments() []Document {
 	}
 }
 
+// everySystem gives the same properties to every kind of node.
 func everySystem(properties string) json.RawMessage {
 	return json.RawMessage(`{"linux": ` + properties + `, "windows": ` + properties + `, "macos": ` + properties + `}`)
 }

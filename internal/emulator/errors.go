@@ -15,8 +15,10 @@ type apiError struct {
 	message string // empty: an error without members
 }
 
+// Error is for the log.
 func (e *apiError) Error() string { return e.code + ": " + e.message }
 
+// body is the JSON object that is answered.
 func (e *apiError) body() map[string]string {
 	body := map[string]string{"__type": e.code}
 	if e.message != "" {
@@ -34,15 +36,19 @@ func asAPIError(err error) *apiError {
 	return &apiError{http.StatusInternalServerError, "InternalServerError", "Message", "An error occurred on the server side."}
 }
 
-// modelled is an error of the SSM model; common is one that every service has.
+// modelled is an error of the SSM model, whose members begin with a capital.
 func modelled(code, message string) *apiError {
 	return &apiError{http.StatusBadRequest, code, "Message", message}
 }
 
+// common is an error that every service has. It is not modelled, and its member is
+// in lower case.
 func common(code, message string) *apiError {
 	return &apiError{http.StatusBadRequest, code, "message", message}
 }
 
+// The errors without a value in their text. The texts are the service's as far as
+// they are known; SDKs go by the code.
 var (
 	errMissingToken       = common("MissingAuthenticationTokenException", "Request is missing Authentication Token")
 	errUnrecognizedClient = common("UnrecognizedClientException", "The security token included in the request is invalid.")
@@ -54,18 +60,23 @@ var (
 	errInvalidFilterKey = modelled("InvalidFilterKey", "")
 )
 
+// errIncompleteSignature says that a request cannot be checked.
 func errIncompleteSignature(message string) *apiError {
 	return common("IncompleteSignatureException", message)
 }
 
+// errInvalidSignature says that a request was checked, and not signed as it should.
 func errInvalidSignature(message string) *apiError {
 	return common("InvalidSignatureException", message)
 }
 
+// errInvalidDocument says that StartSession names a document that is not there.
 func errInvalidDocument(name string) *apiError {
 	return modelled("InvalidDocument", fmt.Sprintf("Document with name %s does not exist.", name))
 }
 
+// errInvalidParameters says that the parameters do not fit the document. SSM does
+// not model it for StartSession; it was seen with a value beside a pattern.
 func errInvalidParameters(format string, args ...any) *apiError {
 	return modelled("InvalidParameters", fmt.Sprintf(format, args...))
 }
@@ -73,6 +84,7 @@ func errInvalidParameters(format string, args ...any) *apiError {
 // denied tells whether an action or a document is to be refused (Config.Deny).
 func (s *Server) denied(name string) bool { return slices.Contains(s.cfg.Deny, name) }
 
+// accessDenied is what a caller without a permission gets, in IAM's words.
 func (s *Server) accessDenied(action, resource string) *apiError {
 	return modelled("AccessDeniedException", fmt.Sprintf(
 		"User: %s is not authorized to perform: %s on resource: %s because no identity-based policy allows the %s action",

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 
 	"github.com/gorilla/websocket"
@@ -58,7 +59,9 @@ func (s *Server) dataChannel(w http.ResponseWriter, r *http.Request) {
 	s.serveLeg(l, r.PathValue("session"))
 }
 
-// serveLeg opens the leg of a session and relays what it reads until it ends.
+// serveLeg opens the leg of a session and relays what it reads until it ends. A leg
+// that is not open yet ends with the server; an open one is ended by its session,
+// which has something to say first.
 func (s *Server) serveLeg(l *leg, sessionID string) {
 	log := s.log.With("session", sessionID)
 	stopped := context.AfterFunc(s.ctx, l.close)
@@ -96,10 +99,12 @@ func ownHost(next http.Handler) http.Handler {
 	})
 }
 
+// isOwnHost tells whether a Host header is loopback, or the very address that the
+// connection came in by.
 func isOwnHost(hostport string, local net.Addr) bool {
 	host, _, err := net.SplitHostPort(hostport)
 	if err != nil {
-		host = hostport // no port
+		host = strings.Trim(hostport, "[]") // no port
 	}
 	if host == "localhost" {
 		return true
@@ -115,7 +120,8 @@ func isOwnHost(hostport string, local net.Addr) bool {
 	return ok && own.AddrPort().Addr().Unmap() == ip.Unmap()
 }
 
-// corkedWriter hands out the connection of a request as a corkConn.
+// corkedWriter hands out the connection of a request as a corkConn: the websocket
+// library takes whatever it gets from Hijack.
 type corkedWriter struct {
 	http.ResponseWriter
 	conn *corkConn

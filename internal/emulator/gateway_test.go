@@ -415,6 +415,11 @@ func TestBackpressure(t *testing.T) {
 func TestSlowClientGetsEverything(t *testing.T) {
 	const messages = 20000
 	s := startWith(t, Config{}, func(ctx context.Context, _ agent.Config, leg agent.Leg) agent.Result {
+		acks, enough := context.WithCancel(ctx)
+		var taken sync.WaitGroup
+		defer taken.Wait()
+		defer enough()
+		taken.Go(func() { drop(acks, leg) })
 		for i := range messages {
 			m := frame.Message{Type: frame.OutputStreamData, Created: time.Now(), Sequence: int64(i), ID: uuid.New(),
 				PayloadType: frame.Output, Payload: []byte{byte(i)}}

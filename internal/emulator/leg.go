@@ -17,18 +17,21 @@ import (
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
 )
 
-// Bounds of a leg, in bytes.
+// Bounds of a leg, in bytes. What is on the way to a client when its socket is cut
+// is lost, and comes again only at the agent's ten messages a second: so little is
+// kept there, though enough for a burst to cost few writes.
 const (
 	toClientLimit = 64 << 10  // messages that wait for a client that reads slowly
-	messageLimit  = 256 << 10 // one message of a client
+	sendBuffer    = 64 << 10  // the kernel's
 	flushSize     = 64 << 10  // gathered in one write
-	sendBuffer    = 64 << 10  // of the kernel
-	readBuffer    = 32 << 10
-	writeBuffer   = 4 << 10
+	messageLimit  = 256 << 10 // one message of a client; real ones send up to 32 KiB
+	readBuffer    = 32 << 10  // of the websocket library
+	writeBuffer   = 4 << 10   // of the websocket library
 )
 
 // leg is one websocket of a client. One goroutine reads it (open, then read), one
-// writes it (write); close ends both.
+// writes it (write); close ends both. The reader never writes, so that a client
+// that does not read cannot keep its messages from being read, its pings included.
 type leg struct {
 	conn *websocket.Conn
 	cork *corkConn
@@ -38,6 +41,7 @@ type leg struct {
 	done chan struct{} // closed when both goroutines have ended
 }
 
+// newLeg makes the leg of an upgraded connection.
 func newLeg(conn *websocket.Conn, cork *corkConn) *leg {
 	l := &leg{conn: conn, cork: cork, out: newQueue(toClientLimit), done: make(chan struct{})}
 	// Not the server's context: when that ends, the client is still to be told.
@@ -47,10 +51,8 @@ func newLeg(conn *websocket.Conn, cork *corkConn) *leg {
 	conn.SetPingHandler(func(data string) error {
 		// The writer answers. A client that pings and does not read gets no more
 		// answers than there is room for.
-		if err := l.out.tryPut(frame.Pong, []byte(data)); err != errFull {
-			return err
-		}
-		return nil
+		_, err := l.out.tryPut(frame.Pong, []byte(data))
+		return err
 	})
 	conn.SetCloseHandler(func(int, string) error { return nil }) // reading ends; nothing is owed
 	return l
@@ -63,7 +65,8 @@ func (l *leg) close() {
 	_ = l.cork.Close() // both goroutines see it; it may have been closed before
 }
 
-// finish sends last after all that waits, and then closes the socket.
+// finish sends last after all that waits, and then closes the leg's half of the
+// socket. It does not wait for that.
 func (l *leg) finish(last []byte) {
 	l.out.force(last)
 	l.out.close()
@@ -73,6 +76,7 @@ func (l *leg) finish(last []byte) {
 var errNotOpened = errors.New("first message is not an OpenDataChannel")
 
 // open reads the frame that a client opens the data channel with, within a time.
+// Only pings may come before it (docs/protocol.md, "Opening").
 func (l *leg) open(within time.Duration) (frame.OpenDataChannel, error) {
 	var open frame.OpenDataChannel
 	if err := l.conn.SetReadDeadline(time.Now().Add(within)); err != nil {
@@ -92,7 +96,8 @@ func (l *leg) open(within time.Duration) (frame.OpenDataChannel, error) {
 }
 
 // read gives every message to deliver, which may keep it until it returns, until
-// the socket or deliver fails.
+// the socket or deliver fails. The error says why, and is never nil. Text is taken
+// like binary, as AWS's own readers do.
 func (l *leg) read(deliver func(context.Context, []byte) error) error {
 	var buf bytes.Buffer
 	for {
@@ -135,6 +140,7 @@ func (l *leg) write() error {
 	}
 }
 
+// writeMessage writes one message, of which nothing may leave before the flush.
 func (l *leg) writeMessage(kind frame.Kind, p []byte) error {
 	if kind == frame.Pong {
 		return l.conn.WriteControl(websocket.PongMessage, p, time.Time{})
@@ -148,6 +154,7 @@ func (l *leg) writeMessage(kind frame.Kind, p []byte) error {
 	return l.cork.flush()
 }
 
+// hangUp closes the leg's half of the socket: TCP and TLS both know how.
 func (l *leg) hangUp() error {
 	if half, ok := l.cork.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -157,17 +164,17 @@ func (l *leg) hangUp() error {
 
 // corkConn is a connection that gathers what is written until flush. The
 // websocket library writes once a message, from the writer's goroutine, and on
-// errors of the protocol from the reader's.
+// errors of the protocol from the reader's. A thousand small messages become some
+// twenty writes of the socket, as plain TCP and with TLS alike.
 type corkConn struct {
 	net.Conn
-	spare []byte // of flush alone
+	spare []byte // of flush alone, swapped with buf
 
 	mu  sync.Mutex // guards buf
 	buf []byte
 }
 
-// limitBuffer keeps the kernel from holding megabytes on the way to the client:
-// all of it is lost in a cut, and the agent repeats ten messages a second.
+// limitBuffer keeps the kernel from holding megabytes on the way to the client.
 func (c *corkConn) limitBuffer() {
 	conn := c.Conn
 	if secure, ok := conn.(*tls.Conn); ok {
@@ -189,13 +196,16 @@ func (c *corkConn) Write(p []byte) (int, error) {
 // SetWriteDeadline does nothing: a leg that must end is closed.
 func (c *corkConn) SetWriteDeadline(time.Time) error { return nil }
 
+// buffered is how many bytes wait for a flush.
 func (c *corkConn) buffered() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.buf)
 }
 
-// flush writes out what was gathered. One goroutine may call it.
+// flush writes out what was gathered. One goroutine may call it. The lock is not
+// held meanwhile: a client that does not read must not stop the reader, which may
+// want to write that a message was not well-formed.
 func (c *corkConn) flush() error {
 	c.mu.Lock()
 	c.buf, c.spare = c.spare[:0], c.buf

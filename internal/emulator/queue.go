@@ -15,6 +15,9 @@ var errQueueClosed = errors.New("queue is closed")
 // Putting blocks while it is full, which is the backpressure that a TCP
 // connection would give; taking takes all there is, so that a burst costs one
 // switch of goroutines and one write. Any number may put, one takes.
+//
+// It is a lock beside channels, not a channel of messages: it is bounded in bytes,
+// it copies into buffers that are used again, and who waits is woken by a context.
 type queue struct {
 	limit int
 	ready chan struct{} // holds a token when messages went into an empty queue
@@ -26,6 +29,7 @@ type queue struct {
 	closed bool
 }
 
+// newQueue makes a queue of some bytes.
 func newQueue(limit int) *queue {
 	return &queue{
 		limit: limit,
@@ -39,7 +43,7 @@ func newQueue(limit int) *queue {
 // cause of ctx.
 func (q *queue) put(ctx context.Context, kind frame.Kind, message []byte) error {
 	for waited := false; ; waited = true {
-		if err := q.tryPut(kind, message); err != errFull {
+		if taken, err := q.tryPut(kind, message); taken || err != nil {
 			if waited {
 				signal(q.room) // there may be room for another one that waits
 			}
@@ -54,22 +58,19 @@ func (q *queue) put(ctx context.Context, kind frame.Kind, message []byte) error 
 	}
 }
 
-// errFull is the answer of tryPut when put would wait.
-var errFull = errors.New("queue is full")
-
-// tryPut is put without waiting. A message larger than the limit has room in an
-// empty queue.
-func (q *queue) tryPut(kind frame.Kind, message []byte) error {
+// tryPut is put without waiting: it tells whether there was room. A message larger
+// than the limit has room in an empty queue.
+func (q *queue) tryPut(kind frame.Kind, message []byte) (taken bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
-		return errQueueClosed
+		return false, errQueueClosed
 	}
 	if q.batch.Len() > 0 && q.batch.Size()+len(message) > q.limit {
-		return errFull
+		return false, nil
 	}
 	q.add(kind, message)
-	return nil
+	return true, nil
 }
 
 // force copies a message in, room or not: for the few that the gateway itself
@@ -82,6 +83,8 @@ func (q *queue) force(message []byte) {
 	}
 }
 
+// add puts a message into the batch. The taker takes all, so it needs waking for the
+// first one only.
 func (q *queue) add(kind frame.Kind, message []byte) {
 	q.batch.Add(kind, message)
 	if q.batch.Len() == 1 {
@@ -125,6 +128,15 @@ func (q *queue) close() {
 	}
 }
 
+// discard closes the queue and lets go of what is in it.
+func (q *queue) discard() {
+	q.close()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.batch = frame.Batch{}
+}
+
+// signal leaves a token in c, for one who waits for it now or later.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:

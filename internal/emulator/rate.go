@@ -11,13 +11,16 @@ import (
 // The service's limit on a client, as seen from outside: above a thousand data
 // messages a second it pauses the session, and soon cuts the socket of a client
 // that goes on (docs/protocol.md, "Rates"). Played only at Pace real.
+// How soon is not known; a second's worth more is our choice, so that a client that
+// heeds the pause can have its whole window on the way.
 const (
 	rateLimit  = 1000 // messages within any second
 	rateExcess = 1000 // messages after the pause that are still taken
 	ratePause  = time.Second
 )
 
-// meter counts a client's data messages.
+// meter counts a client's data messages, over a second that slides. It is told the
+// time, and decides; what is done about it is the session's.
 type meter struct {
 	recent []time.Time // when the last ones came, a ring
 	next   int
@@ -25,8 +28,10 @@ type meter struct {
 	excess int
 }
 
+// verdict is what a meter says of one message.
 type verdict int
 
+// The verdicts.
 const (
 	rateKept     verdict = iota
 	rateExceeded         // just now: pause
@@ -55,9 +60,11 @@ func (m *meter) count(now time.Time) verdict {
 	return rateExceeded
 }
 
+// errRate ends the socket of a client that goes on after a pause.
 var errRate = errors.New("client sends more than the service takes")
 
-// fromClient is what reading a leg delivers to.
+// fromClient is what reading a leg delivers to: the relay, behind the limit if that
+// is played.
 func (s *session) fromClient(l *leg) func(context.Context, []byte) error {
 	if !s.rateLimited {
 		return s.relayToAgent
@@ -70,6 +77,8 @@ func (s *session) fromClient(l *leg) func(context.Context, []byte) error {
 	}
 }
 
+// withinRate counts a data message of a leg and pauses both ends if it is the one
+// too many. It is false when the socket is to be cut.
 func (s *session) withinRate(l *leg) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,7 +94,8 @@ func (s *session) withinRate(l *leg) bool {
 	return true
 }
 
-// liftPause goes on after a pause for the rate.
+// liftPause goes on after a pause for the rate. A client that is paused sends
+// nothing, so nothing but time can lift it.
 func (s *session) liftPause() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

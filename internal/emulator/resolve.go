@@ -43,11 +43,14 @@ func (d *Document) resolve(given map[string][]string) (agent.Document, error) {
 	return resolved, err
 }
 
+// invalid says that a document, not the caller, is at fault. A document whose
+// placeholders stand where their values do not fit shows only when it is used.
 func (d *Document) invalid(what string, err error) *apiError {
 	return modelled("InvalidDocument", fmt.Sprintf("Document %s: %s: %s", d.Name, what, err))
 }
 
-// setCommand reads the properties of a command document for this system.
+// setCommand reads the properties of a command document for this system. Without
+// any for it there is no command, which the agent finds fault with.
 func (d *Document) setCommand(resolved *agent.Document, properties []byte) error {
 	var systems map[string]struct {
 		Commands              string `json:"commands"`
@@ -91,7 +94,8 @@ func parseBool(v any) (bool, error) {
 }
 
 // values gives each parameter its value: a string, or a list of them, or whatever
-// the document has for a default.
+// the document has for a default. The API has lists only; one of one string is what
+// a String is given by.
 func (d *Document) values(given map[string][]string) (map[string]any, error) {
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		if _, declared := d.Parameters[name]; !declared {
@@ -124,6 +128,8 @@ func (d *Document) values(given map[string][]string) (map[string]any, error) {
 	return values, nil
 }
 
+// accept checks a value that was given; a default is not checked. The texts are the
+// service's.
 func (p *DocumentParameter) accept(name, value string) error {
 	if len(p.AllowedValues) > 0 && !slices.Contains(p.AllowedValues, value) {
 		return errInvalidParameters("Parameter %q has value %q not found in %v.", name, value, p.AllowedValues)
@@ -159,6 +165,9 @@ func substitute(v any, values map[string]any) any {
 	return v
 }
 
+// substituteString is substitute for one string. The agent goes through parameters
+// in no order; ours is fixed, so that a value with braces in it always does the
+// same.
 func substituteString(s string, values map[string]any) any {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		placeholder := regexp.MustCompile(`\{\{\s*` + name + `\s*\}\}`) // names are letters and digits

@@ -1,16 +1,12 @@
 package emulator
 
 import (
+	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"regexp"
 	"strings"
@@ -52,13 +48,16 @@ type Config struct {
 	AllowRemote bool
 	// TLS serves https and wss, with a certificate of an authority that is made
 	// at start (Server.CAFile).
-	TLS       bool
-	Targets   []Target
-	Documents []Document // on top of the built-in ones, by name
+	TLS bool
+	// Targets are what sessions can be started on. All are this machine.
+	Targets []Target
+	// Documents come on top of the built-in ones, or replace one of the same name.
+	Documents []Document
 	// Shell is the command line of the shell of a session without a command; the
 	// default is sh, as AWS's agent has it.
 	Shell []string
-	// AgentVersion is which agent to play, three or four numbers.
+	// AgentVersion is which agent to play, three or four numbers: what an older
+	// agent could not do, this one cannot either.
 	AgentVersion string
 	// Deny names actions of the API ("StartSession") and documents that callers
 	// have no permission for.
@@ -78,36 +77,27 @@ type Limits struct {
 	Open   time.Duration // for a websocket to send its token; 10 seconds
 }
 
+// setDefaults fills in what was left zero.
 func (c *Config) setDefaults() {
-	text := func(s *string, value string) {
-		if *s == "" {
-			*s = value
-		}
-	}
-	duration := func(d *time.Duration, value time.Duration) {
-		if *d == 0 {
-			*d = value
-		}
-	}
-	text(&c.Listen, DefaultListen)
-	text(&c.AgentVersion, DefaultAgentVersion)
-	text(&c.Region, DefaultRegion)
-	text(&c.AccountID, DefaultAccountID)
-	text((*string)(&c.Pace), string(PaceOff))
-	duration(&c.Limits.Token, 5*time.Minute)
-	duration(&c.Limits.Attach, 10*time.Minute)
-	duration(&c.Limits.Open, 10*time.Second)
+	c.Listen = cmp.Or(c.Listen, DefaultListen)
+	c.AgentVersion = cmp.Or(c.AgentVersion, DefaultAgentVersion)
+	c.Region = cmp.Or(c.Region, DefaultRegion)
+	c.AccountID = cmp.Or(c.AccountID, DefaultAccountID)
+	c.Pace = cmp.Or(c.Pace, PaceOff)
+	c.Limits.Token = cmp.Or(c.Limits.Token, 5*time.Minute)
+	c.Limits.Attach = cmp.Or(c.Limits.Attach, 10*time.Minute)
+	c.Limits.Open = cmp.Or(c.Limits.Open, 10*time.Second)
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	if len(c.Targets) == 0 {
 		c.Targets = []Target{{ID: LocalTarget}}
 	}
 	if len(c.Shell) == 0 {
 		c.Shell = []string{"sh"}
 	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
 }
 
+// check tells what is wrong with c; documents and the address are checked where
+// they are used.
 func (c *Config) check() error {
 	if c.Pace != PaceOff && c.Pace != PaceReal {
 		return fmt.Errorf("pace is %q, not off or real", c.Pace)
@@ -148,7 +138,8 @@ type Server struct {
 }
 
 // Start starts an emulator. It serves until Close, which must be called; its
-// sessions end with ctx, too.
+// sessions end with ctx, too. The errors are those of a Config that cannot be, of
+// the address, and of the certificate.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
 	cfg.setDefaults()
 	if err := cfg.check(); err != nil {
@@ -186,31 +177,6 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// listen opens the listener, on loopback unless more is allowed.
-func listen(cfg Config) (net.Listener, error) {
-	address, err := net.ResolveTCPAddr("tcp", cfg.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", cfg.Listen, err)
-	}
-	if !address.IP.IsLoopback() && !cfg.AllowRemote {
-		return nil, fmt.Errorf("listen on %s: it is not a loopback address, and the emulator gives a shell to whoever has its key", cfg.Listen)
-	}
-	listener, err := net.ListenTCP("tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", cfg.Listen, err)
-	}
-	return listener, nil
-}
-
-// reachable is the address that this machine reaches a listener at.
-func reachable(address net.Addr) string {
-	at, err := netip.ParseAddrPort(address.String())
-	if err != nil || !at.Addr().IsUnspecified() {
-		return address.String()
-	}
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), at.Port()).String()
-}
-
 // newHTTPServer bounds what a client can hold on to: headers and bodies in size
 // and in time, connections that do nothing in time.
 func (s *Server) newHTTPServer() *http.Server {
@@ -227,7 +193,7 @@ func (s *Server) newHTTPServer() *http.Server {
 	}
 }
 
-// whileServing counts the requests that Close waits for, and lets none in once it
+// whileServing is around every request. It counts the requests that Close waits for, and lets none in once it
 // is called.
 func (s *Server) whileServing(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -266,6 +232,7 @@ func (s *Server) Close() error {
 	return err
 }
 
+// scheme is that of the API.
 func (s *Server) scheme() string {
 	if s.cfg.TLS {
 		return "https"
@@ -273,26 +240,12 @@ func (s *Server) scheme() string {
 	return "http"
 }
 
-// newKey makes an access key in the form that AWS's have.
-func newKey() aws.Credentials {
-	id, secret := make([]byte, 8), make([]byte, 30)
-	rand.Read(id)     // never fails
-	rand.Read(secret) // never fails
-	return aws.Credentials{
-		AccessKeyID:     "AKIA" + strings.ToUpper(hex.EncodeToString(id)),
-		SecretAccessKey: base64.StdEncoding.EncodeToString(secret),
-	}
-}
-
-// credentials finds an access key of this server.
-func (s *Server) credentials(accessKeyID string) (aws.Credentials, bool) {
-	return s.key, accessKeyID == s.key.AccessKeyID
-}
-
+// callerARN names the one user there is.
 func (s *Server) callerARN() string {
 	return "arn:aws:iam::" + s.cfg.AccountID + ":user/" + userName
 }
 
+// documentARN names a document, as errors do.
 func (s *Server) documentARN(name string) string {
 	if strings.HasPrefix(name, "arn:") {
 		return name

@@ -58,7 +58,7 @@ func TestRemoteIsReachedByItsAddress(t *testing.T) {
 	connect(t, s, mustStart(t, s, `{"Target":"local"}`)).wantOutput("<start_publication>")
 	addr := &net.TCPAddr{IP: net.IPv4(10, 0, 0, 7), Port: 80}
 	for host, want := range map[string]bool{
-		"10.0.0.7:80": true, "10.0.0.8:80": false, "emulator:80": false, "[::1]:80": true, "127.0.0.1": true, "": false,
+		"10.0.0.7:80": true, "10.0.0.8:80": false, "emulator:80": false, "[::1]:80": true, "[::1]": true, "localhost": true, "localhost.evil.example:80": false, "127.0.0.1": true, "": false,
 	} {
 		if isOwnHost(host, addr) != want {
 			t.Errorf("the host %q on %v is taken for our own: %v", host, addr, !want)

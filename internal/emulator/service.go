@@ -17,7 +17,8 @@ const (
 )
 
 // isType tells whether an encoded message is of type t, without parsing it: what
-// goes through the gateway goes through unread.
+// goes through the gateway goes through unread. The type begins the field and is
+// padded; the one client that pads in front is not recognised, only relayed.
 func isType(message []byte, t frame.MessageType) bool {
 	if len(message) < typeEnd || string(message[typeStart:typeStart+len(t)]) != string(t) {
 		return false

@@ -13,18 +13,23 @@ import (
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
 )
 
-// sessionStatus is a state of a session as DescribeSessions names it.
+// sessionStatus is a state of a session as DescribeSessions names it
+// (docs/protocol.md, "Sessions of the service").
 type sessionStatus string
+
+// The states. A session goes from Connecting to Connected, to and fro between
+// Connected and Disconnected, and ends as Terminated or Failed.
 
 const (
 	statusConnecting   sessionStatus = "Connecting"   // started, no client yet
 	statusConnected    sessionStatus = "Connected"    // a client leg is there
 	statusDisconnected sessionStatus = "Disconnected" // it was, and may come back
-	statusTerminating  sessionStatus = "Terminating"
+	statusTerminating  sessionStatus = "Terminating"  // TerminateSession was called
 	statusTerminated   sessionStatus = "Terminated"
-	statusFailed       sessionStatus = "Failed"
+	statusFailed       sessionStatus = "Failed" // the agent says so, or no client came
 )
 
+// over tells whether nothing can come after s.
 func (s sessionStatus) over() bool { return s == statusTerminated || s == statusFailed }
 
 // ending is why the service ends a session that would have gone on. Output is
@@ -33,6 +38,8 @@ type ending struct{ reason, output string }
 
 func (e *ending) Error() string { return e.reason }
 
+// The endings. The text for an idle session is the real service's; for the other
+// two no real one is known. TerminateSession says nothing to the user.
 var (
 	errTerminated    = &ending{reason: "terminated by TerminateSession"}
 	errIdle          = &ending{"idle for too long", "Your session timed out due to inactivity and has been terminated."}
@@ -43,14 +50,22 @@ var (
 
 // Bounds of a session.
 const (
-	toAgentLimit = 1 << 20          // bytes on the way to the agent, above any client's window
-	drainLimit   = time.Minute      // for a client to take what is left at the end and go
-	stopGrace    = 2 * time.Second  // the same when the emulator stops
-	openFrame    = 10 * time.Second // for a client to send its token
+	// toAgentLimit is how many bytes wait for an agent that reads slowly. It is
+	// above the window of a sane client, so that its pings are read meanwhile.
+	toAgentLimit = 1 << 20
+	// drainLimit is the time for a client to take what is left at the end, and to
+	// go. A client that knows that the session is over goes at once.
+	drainLimit = time.Minute
+	// stopGrace is the same when the emulator stops.
+	stopGrace = 2 * time.Second
 )
 
 // session is one session, from StartSession to channel_closed. See the package
 // comment for its goroutines.
+//
+// Its agent begins with the first client, not with StartSession: the real one may
+// be earlier, but says nothing that a client without a socket could miss, as it
+// repeats what is not acknowledged.
 type session struct {
 	sessionSpec
 	number  int // its place among all sessions
@@ -92,7 +107,8 @@ type sessionLimits struct {
 	attach, idle, maximum time.Duration
 }
 
-// run plays the session. It returns when the agent and the client's leg are gone.
+// run plays the session: waits for the first client, plays the agent until its
+// program ends or the service ends it, says so. It returns when the agent and the client's leg are gone.
 func (s *session) run() {
 	defer close(s.done)
 	var clock sync.WaitGroup
@@ -109,7 +125,9 @@ func (s *session) run() {
 	s.finish(result)
 }
 
-// watch ends the session when one of its limits is reached.
+// watch ends the session when one of its limits is reached. It sleeps until the
+// next of them: when stream data passes, only a time is noted, and what is left of
+// the idle time is found out when it would have been over.
 func (s *session) watch() {
 	attach := after(s.limits.attach)
 	maximum := after(s.limits.maximum)
@@ -149,7 +167,10 @@ func after(d time.Duration) <-chan time.Time {
 }
 
 // finish tells the client that the session is over, once it has everything that
-// came before, and waits for it to go.
+// came before, and waits for it to go. Of two reasons to end, the service's counts.
+//
+// A client that is not there is not waited for: its ResumeSession will get no
+// token, and it has the agent's last words only as far as they were acknowledged.
 func (s *session) finish(result agent.Result) {
 	status, output := statusTerminated, result.Output
 	if result.Status == "Failed" {
@@ -166,7 +187,7 @@ func (s *session) finish(result agent.Result) {
 	s.status, s.ended, s.token = status, time.Now(), ""
 	l := s.leg
 	s.mu.Unlock()
-	s.toAgent.close()
+	s.toAgent.discard() // the session itself is remembered for long
 	s.log.Info("session ended", "session", s.id, "status", status, "output", output)
 	if l == nil {
 		return
@@ -224,6 +245,9 @@ func (s *session) attach(l *leg, token string) error {
 	return err
 }
 
+// swapLeg is attach but for closing the older leg, which may take a moment and is
+// not to be done under the lock. Both ends learn that the other one is there before
+// they get anything else.
 func (s *session) swapLeg(l *leg, token string) (old *leg, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -248,7 +272,7 @@ func (s *session) swapLeg(l *leg, token string) (old *leg, err error) {
 }
 
 // detach takes the leg away that has lost its socket, unless a newer one has
-// replaced it.
+// replaced it. The agent is told to pause, which a real agent is, too.
 func (s *session) detach(l *leg) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,16 +286,19 @@ func (s *session) detach(l *leg) {
 	s.toAgent.force(publication(frame.PausePublication))
 }
 
+// currentLeg is the client's leg, nil while there is none.
 func (s *session) currentLeg() *leg {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.leg
 }
 
+// touch notes that stream data passes now.
 func (s *session) touch() { s.active.Store(time.Now().UnixNano()) }
 
 // relayToAgent passes on one message of the client, unchanged. Every message in
-// this direction comes through here.
+// this direction comes through here. It waits while the agent takes nothing; ctx is
+// the leg's.
 func (s *session) relayToAgent(ctx context.Context, message []byte) error {
 	if isType(message, frame.InputStreamData) {
 		s.touch()
@@ -285,7 +312,8 @@ func (s *session) relayToAgent(ctx context.Context, message []byte) error {
 
 // relayToClient passes on one message of the agent, unchanged. Every message in
 // this direction comes through here. While no client is there, it is dropped:
-// the agent sends it again.
+// the agent sends it again. It waits while the client reads nothing, until that
+// reads, goes, or is replaced; ctx is the agent's.
 func (s *session) relayToClient(ctx context.Context, message []byte) error {
 	if isType(message, frame.AgentSessionState) {
 		return nil // it is for the service
@@ -304,17 +332,20 @@ func (s *session) relayToClient(ctx context.Context, message []byte) error {
 	return err
 }
 
-// agentLeg is the agent's data channel. It implements agent.Leg.
+// agentLeg is the agent's data channel. It implements agent.Leg. The agent receives
+// one message at a time; they are taken from the queue all at once.
 type agentLeg struct {
 	session *session
 	batch   frame.Batch
 	next    int
 }
 
+// Send implements agent.Leg.
 func (a *agentLeg) Send(ctx context.Context, message []byte) error {
 	return a.session.relayToClient(ctx, message)
 }
 
+// Receive implements agent.Leg.
 func (a *agentLeg) Receive(ctx context.Context) ([]byte, error) {
 	if a.next == a.batch.Len() {
 		a.next = 0

@@ -2,8 +2,10 @@ package emulator
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"net/http"
@@ -16,11 +18,30 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
 
+// Facts of Signature Version 4 (AWS's documentation, "Signing AWS API requests").
 const (
 	signingAlgorithm = "AWS4-HMAC-SHA256"
 	amzDateFormat    = "20060102T150405Z"
 	clockSkew        = 15 * time.Minute // that a signature may be old, or early
 )
+
+// newKey makes an access key in the form that AWS's have: 20 characters, and 40
+// from 240 random bits.
+func newKey() aws.Credentials {
+	id, secret := make([]byte, 8), make([]byte, 30)
+	rand.Read(id)     // never fails
+	rand.Read(secret) // never fails
+	return aws.Credentials{
+		AccessKeyID:     "AKIA" + strings.ToUpper(hex.EncodeToString(id)),
+		SecretAccessKey: base64.StdEncoding.EncodeToString(secret),
+	}
+}
+
+// credentials finds an access key of this server. There is one, without a session
+// token; temporary ones would be found here, too.
+func (s *Server) credentials(accessKeyID string) (aws.Credentials, bool) {
+	return s.key, accessKeyID == s.key.AccessKeyID
+}
 
 // authorization is the Authorization header of a signed request.
 type authorization struct {
@@ -92,6 +113,8 @@ func (s *Server) authenticate(r *http.Request, body []byte, service string) erro
 	return s.checkSignature(r, body, a, key, signed)
 }
 
+// checkAge refuses what was signed long ago, so that a request cannot be replayed
+// tomorrow, and what claims to come from the future.
 func checkAge(signed, now time.Time) error {
 	text := func(t time.Time) string { return t.Format(amzDateFormat) }
 	switch age := now.Sub(signed); {
@@ -106,7 +129,9 @@ func checkAge(signed, now time.Time) error {
 }
 
 // checkSignature signs the request anew, with just the headers that the client
-// says it signed, and compares.
+// says it signed, and compares. Both what the Go SDK signs and the fewer headers
+// that botocore signs come out right that way. The session token needs no header of
+// its own here: if it is signed, it is in the list.
 func (s *Server) checkSignature(r *http.Request, body []byte, a authorization, key aws.Credentials, signed time.Time) error {
 	again := &http.Request{
 		Method: r.Method,

@@ -1,7 +1,9 @@
 package emulator
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -22,6 +24,7 @@ type Target struct {
 // LocalTarget is the id of the target that is there without configuration.
 const LocalTarget = "local"
 
+// target finds a target by its id.
 func (s *Server) target(id string) (Target, bool) {
 	i := slices.IndexFunc(s.cfg.Targets, func(t Target) bool { return t.ID == id })
 	if i < 0 {
@@ -30,8 +33,10 @@ func (s *Server) target(id string) (Target, bool) {
 	return s.cfg.Targets[i], true
 }
 
+// connectionStatusInput is the input of GetConnectionStatus.
 type connectionStatusInput struct{ Target *string }
 
+// validate implements input.
 func (in *connectionStatusInput) validate(v *validation) { v.sessionTarget(in.Target) }
 
 // connectionStatus is GetConnectionStatus. A target that is not known is not
@@ -44,8 +49,9 @@ func (s *Server) connectionStatus(_ caller, in *connectionStatusInput) (any, err
 	return map[string]string{"Target": *in.Target, "Status": status}, nil
 }
 
-// describeInstancesInput has two kinds of filters: the older one has a fixed set
-// of keys. Only one may be used.
+// describeInstancesInput is the input of DescribeInstanceInformation. It has two
+// kinds of filters: the older one has a fixed set of keys, the newer one takes tags,
+// too. Only one may be used.
 type describeInstancesInput struct {
 	InstanceInformationFilterList []struct {
 		Key      *string  `json:"key"`
@@ -59,6 +65,7 @@ type describeInstancesInput struct {
 	NextToken  *string
 }
 
+// validate implements input. The model leaves keys of the newer filters free.
 func (in *describeInstancesInput) validate(v *validation) {
 	values := func(member string, values []string) {
 		v.count(member, len(values), 1, 100)
@@ -84,17 +91,23 @@ func (in *describeInstancesInput) validate(v *validation) {
 	v.number("maxResults", in.MaxResults, 5, 50)
 }
 
-// filters gives the filters of either kind, by key.
-func (in *describeInstancesInput) filters() (map[string][]string, error) {
+// instanceFilter is a filter of either kind.
+type instanceFilter struct {
+	key    string
+	values []string
+}
+
+// filters gives the filters of the kind that is used.
+func (in *describeInstancesInput) filters() ([]instanceFilter, error) {
 	if len(in.Filters) > 0 && len(in.InstanceInformationFilterList) > 0 {
 		return nil, common("ValidationException", "Use either Filters or InstanceInformationFilterList, not both.")
 	}
-	filters := map[string][]string{}
+	var filters []instanceFilter
 	for _, f := range in.Filters {
-		filters[*f.Key] = append(filters[*f.Key], f.Values...)
+		filters = append(filters, instanceFilter{*f.Key, f.Values})
 	}
 	for _, f := range in.InstanceInformationFilterList {
-		filters[*f.Key] = append(filters[*f.Key], f.ValueSet...)
+		filters = append(filters, instanceFilter{*f.Key, f.ValueSet})
 	}
 	return filters, nil
 }
@@ -113,9 +126,11 @@ type instanceInformation struct {
 	IPAddress        string
 	ComputerName     string `json:",omitempty"`
 
-	number int
+	number int // its place among the targets; not a member
 }
 
+// instanceInformation tells of a target what the API tells. An agent that is not
+// connected was last heard of when the emulator started.
 func (s *Server) instanceInformation(t Target) instanceInformation {
 	info := instanceInformation{
 		InstanceID:       t.ID,
@@ -123,7 +138,7 @@ func (s *Server) instanceInformation(t Target) instanceInformation {
 		LastPingDateTime: timestamp(time.Now()),
 		AgentVersion:     s.cfg.AgentVersion,
 		IsLatestVersion:  s.cfg.AgentVersion == DefaultAgentVersion,
-		PlatformType:     t.PlatformType,
+		PlatformType:     cmp.Or(t.PlatformType, map[string]string{"windows": "Windows", "darwin": "MacOS"}[runtime.GOOS], "Linux"),
 		PlatformName:     runtime.GOOS,
 		ResourceType:     "EC2Instance",
 		Name:             t.Name,
@@ -139,16 +154,11 @@ func (s *Server) instanceInformation(t Target) instanceInformation {
 	if strings.HasPrefix(t.ID, "mi-") {
 		info.ResourceType = "ManagedInstance"
 	}
-	if info.PlatformType == "" {
-		info.PlatformType = map[string]string{"windows": "Windows", "darwin": "MacOS"}[runtime.GOOS]
-	}
-	if info.PlatformType == "" {
-		info.PlatformType = "Linux"
-	}
 	return info
 }
 
-// describeInstances is DescribeInstanceInformation.
+// describeInstances is DescribeInstanceInformation. The order is that of the
+// configuration; a page has ten targets unless told otherwise.
 func (s *Server) describeInstances(_ caller, in *describeInstancesInput) (any, error) {
 	filters, err := in.filters()
 	if err != nil {
@@ -158,7 +168,7 @@ func (s *Server) describeInstances(_ caller, in *describeInstancesInput) (any, e
 	for i, t := range s.cfg.Targets {
 		info := s.instanceInformation(t)
 		info.number = i
-		ok, err := matches(t, info, filters)
+		ok, err := info.matches(t, filters)
 		if err != nil {
 			return nil, err
 		}
@@ -177,44 +187,40 @@ func (s *Server) describeInstances(_ caller, in *describeInstancesInput) (any, e
 	}{page, next}, nil
 }
 
+// filterable gives what filters compare, by their keys. What no target has here
+// is there, and empty.
+func (i *instanceInformation) filterable(t Target) map[string][]string {
+	has := map[string][]string{
+		"InstanceIds":  {i.InstanceID},
+		"AgentVersion": {i.AgentVersion},
+		"PingStatus":   {i.PingStatus},
+		"PlatformType": {i.PlatformType}, "PlatformTypes": {i.PlatformType}, // the older kind's name
+		"ResourceType":  {i.ResourceType},
+		"ActivationIds": nil, "IamRole": nil, "AssociationStatus": nil, "SourceIds": nil, "SourceTypes": nil,
+		"tag-key": slices.Collect(maps.Keys(t.Tags)),
+	}
+	for name, value := range t.Tags {
+		has["tag:"+name] = []string{value}
+	}
+	if t.Name != "" {
+		has["tag-key"] = append(has["tag-key"], "Name")
+		has["tag:Name"] = []string{t.Name}
+	}
+	return has
+}
+
 // matches tells whether a target passes all filters. A key that no filter has is
 // an InvalidFilterKey.
-func matches(t Target, info instanceInformation, filters map[string][]string) (bool, error) {
-	tags := map[string]string{}
-	if t.Name != "" {
-		tags["Name"] = t.Name
-	}
-	for key, value := range t.Tags {
-		tags[key] = value
-	}
-	all := true
-	for key, values := range filters {
-		var has string
-		switch key {
-		case "InstanceIds":
-			has = info.InstanceID
-		case "AgentVersion":
-			has = info.AgentVersion
-		case "PingStatus":
-			has = info.PingStatus
-		case "PlatformType", "PlatformTypes":
-			has = info.PlatformType
-		case "ResourceType":
-			has = info.ResourceType
-		case "ActivationIds", "IamRole", "AssociationStatus", "SourceIds", "SourceTypes": // no target has these
-		case "tag-key":
-			all = all && slices.ContainsFunc(values, func(k string) bool { _, ok := tags[k]; return ok })
-			continue
-		default:
-			tag, ok := strings.CutPrefix(key, "tag:")
-			if !ok {
-				return false, errInvalidFilterKey
-			}
-			value, ok := tags[tag]
-			all = all && ok && slices.Contains(values, value)
-			continue
+func (i *instanceInformation) matches(t Target, filters []instanceFilter) (bool, error) {
+	all, has := true, i.filterable(t)
+	for _, f := range filters {
+		values, known := has[f.key]
+		if !known && !strings.HasPrefix(f.key, "tag:") {
+			return false, errInvalidFilterKey
 		}
-		all = all && slices.Contains(values, has)
+		if !slices.ContainsFunc(values, func(v string) bool { return slices.Contains(f.values, v) }) {
+			all = false
+		}
 	}
 	return all, nil
 }

@@ -13,6 +13,7 @@ import (
 // ends. Members are named from the outside in, each in lower camel case.
 type validation struct{ violations []string }
 
+// add adds that a member with a value must be otherwise.
 func (v *validation) add(value, member, constraint string) {
 	v.violations = append(v.violations,
 		fmt.Sprintf("Value %s at '%s' failed to satisfy constraint: Member must %s", value, member, constraint))
@@ -32,6 +33,7 @@ func (v *validation) err() error {
 		fmt.Sprintf("%d validation %s detected: %s", n, noun, strings.Join(v.violations, "; ")))
 }
 
+// quote is how a value is written; nothing in it is escaped.
 func quote(s string) string { return "'" + s + "'" }
 
 // required tells whether the member is there.
@@ -42,6 +44,7 @@ func (v *validation) required(member string, there bool) bool {
 	return there
 }
 
+// length checks the length of a string, in characters.
 func (v *validation) length(member, s string, low, high int) {
 	switch n := utf8.RuneCountInString(s); {
 	case n < low:
@@ -51,6 +54,7 @@ func (v *validation) length(member, s string, low, high int) {
 	}
 }
 
+// count checks the length of a list.
 func (v *validation) count(member string, n, low, high int) {
 	switch {
 	case n < low:
@@ -71,12 +75,14 @@ func (v *validation) number(member string, n *int, low, high int) {
 	}
 }
 
+// pattern checks a string against a modelled pattern.
 func (v *validation) pattern(member, s string, pattern *regexp.Regexp) {
 	if !pattern.MatchString(s) {
 		v.add(quote(s), member, "satisfy regular expression pattern: "+pattern.String())
 	}
 }
 
+// oneOf checks a string that is modelled as an enumeration.
 func (v *validation) oneOf(member, s string, values ...string) {
 	for _, value := range values {
 		if s == value {
@@ -86,6 +92,7 @@ func (v *validation) oneOf(member, s string, values ...string) {
 	v.add(quote(s), member, "satisfy enum value set: ["+strings.Join(values, ", ")+"]")
 }
 
+// timestamp checks a time in a string, as the filters of DescribeSessions have it.
 func (v *validation) timestamp(member, s string) {
 	if _, err := time.Parse(time.RFC3339, s); err != nil {
 		v.add(quote(s), member, "be a timestamp in ISO-8601 form")

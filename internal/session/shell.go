@@ -151,7 +151,7 @@ func (s Shell) sizes(ctx context.Context, peer Peer) error {
 func (s Shell) sendSize(ctx context.Context, peer Peer) error {
 	cols, rows, err := s.Term.Size()
 	if err != nil {
-		return nil // no size is no reason to end a session
+		return nil //nolint:nilerr // no size is no reason to end a session
 	}
 	payload, err := json.Marshal(frame.TerminalSize{Cols: cols, Rows: rows})
 	if err != nil {
@@ -178,8 +178,8 @@ func (s Shell) watchStart(ctx context.Context, peer Peer) error {
 // quiet drops an error that only says that the session has ended, which its
 // output tells with the reason.
 func quiet(ctx context.Context, err error) error {
-	if err == nil || ctx.Err() != nil || errors.Is(err, io.EOF) {
-		return nil
+	if ctx.Err() == nil && !errors.Is(err, io.EOF) {
+		return err
 	}
-	return err
+	return nil
 }

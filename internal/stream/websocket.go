@@ -18,13 +18,12 @@ import (
 )
 
 const (
-	readBuffer      = 64 << 10
-	writeBuffer     = 8 << 10   // above any message we send, or gorilla would fragment it
-	maxMessage      = 256 << 10 // bytes; agents send about 1 kB, 64 kB is to be expected of others
-	readBatchBytes  = 64 << 10
-	upgradeTimeout  = 30 * time.Second
-	minimalTLS      = tls.VersionTLS12
-	controlDeadline = 5 * time.Second
+	readBuffer     = 64 << 10
+	writeBuffer    = 8 << 10   // above any message we send, or gorilla would fragment it
+	maxMessage     = 256 << 10 // bytes; agents send about 1 kB, 64 kB is to be expected of others
+	readBatchBytes = 64 << 10
+	upgradeTimeout = 30 * time.Second
+	minimalTLS     = tls.VersionTLS12
 )
 
 // DialConfig says how a websocket is dialled.
@@ -252,14 +251,16 @@ func (s *webSocket) Send(b *frame.Batch) error {
 	return s.cork.uncork()
 }
 
+// Without deadlines: Close ends a write, and each deadline would be one more
+// wake-up of an idle process.
 func (s *webSocket) send(kind frame.Kind, p []byte) error {
 	switch kind {
 	case frame.Text:
 		return s.conn.WriteMessage(websocket.TextMessage, p)
 	case frame.Ping:
-		return s.conn.WriteControl(websocket.PingMessage, p, time.Now().Add(controlDeadline))
+		return s.conn.WriteControl(websocket.PingMessage, p, time.Time{})
 	case frame.Pong:
-		return s.conn.WriteControl(websocket.PongMessage, p, time.Now().Add(controlDeadline))
+		return s.conn.WriteControl(websocket.PongMessage, p, time.Time{})
 	default:
 		return s.conn.WriteMessage(websocket.BinaryMessage, p)
 	}

@@ -21,7 +21,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -71,6 +73,8 @@ type Pace struct {
 }
 
 // RealPace is the pace of AWS's agent (docs/protocol.md, "Output of the agent").
+//
+//nolint:gochecknoglobals // a constant, which Go does not have of this type
 var RealPace = Pace{PerMessage: time.Millisecond, BeforePrompt: time.Second}
 
 // Document is a session document with its parameters filled in.
@@ -110,7 +114,6 @@ var errOver = errors.New("the session is over")
 // session is one session being played.
 type session struct {
 	cfg     Config
-	can     features
 	channel *channel
 	log     *slog.Logger
 	readers sync.WaitGroup // of the program's output
@@ -118,20 +121,20 @@ type session struct {
 
 // Run plays the session until its program ends or ctx is cancelled, which is
 // what a channel_closed towards the agent is; a leg that fails is the same. It
-// returns once every process and goroutine of the session is gone, at the
-// latest two seconds after the cancellation.
+// returns once every process and goroutine of the session is gone, some three
+// seconds after the cancellation at the latest.
 func Run(ctx context.Context, cfg Config, leg Leg) Result {
-	s := &session{cfg: cfg, can: featuresOf(cfg.Version), log: cfg.Log}
+	s := &session{cfg: cfg, log: cfg.Log}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	if !s.can.plays(cfg.Document.SessionType) {
+	if !plays(cfg.Version, cfg.Document.SessionType) {
 		// The words of an agent that meets a document of a later age.
 		return Result{StatusFailed, fmt.Sprintf("Plugin with name %[1]s is not supported by this version "+
 			"of ssm agent, please update to latest version. Step name: %[1]s", cfg.Document.SessionType)}
 	}
 
-	c, running := newChannel(ctx, leg, s.can, s.log)
+	c, running := newChannel(ctx, leg, cfg.Version, s.log)
 	s.channel = c
 	var owned sync.WaitGroup
 	owned.Go(c.receive)
@@ -163,7 +166,7 @@ func (s *session) play(ctx context.Context) Result {
 			if ctx.Err() != nil && !errors.Is(err, errRefused) {
 				return Result{Status: StatusCancelled}
 			}
-			return failed(fmt.Errorf("Encountered error while initiating handshake. %w", err)) //nolint:staticcheck // the agent's words
+			return failed(fmt.Sprintf("Encountered error while initiating handshake. %v", err))
 		}
 	} else {
 		s.channel.open()
@@ -185,10 +188,15 @@ const (
 	outputLimit    = 2500
 )
 
+// agentError is an error in the words of AWS's agent, which reach the user.
+type agentError string
+
+// Error gives the words.
+func (e agentError) Error() string { return string(e) }
+
 // failed is a session marked as failed: its reason reaches the user under a
 // title.
-func failed(reason error) Result {
-	text := reason.Error()
+func failed(text string) Result {
 	if room := outputLimit - len(errorTitle); len(text) >= room {
 		text = text[:room-len(errorTruncated)] + errorTruncated
 	}
@@ -207,6 +215,13 @@ func sleep(ctx context.Context, d time.Duration) error {
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	}
+}
+
+// close closes what a program was connected with; twice does not matter.
+func (s *session) close(c io.Closer) {
+	if err := c.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		s.log.Warn("cannot close the program's end", "err", err)
 	}
 }
 

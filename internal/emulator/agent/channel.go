@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,12 +20,12 @@ import (
 const (
 	resendTick    = 100 * time.Millisecond
 	drainTime     = 2 * time.Second
-	earlyCapacity = 100_000 // messages
+	goodbyeTime   = drainTime + time.Second // with the time it takes to kill
+	earlyCapacity = 100_000                 // messages
 	// earlyBytes bounds what AWS's agent leaves unbounded: the size of early
 	// messages. It is room for all of them at the size clients send.
 	earlyBytes = 128 << 20
 	inboxLen   = 1024 // messages received and not yet processed
-	keptInput  = 4096 // bytes; a larger input buffer is not kept for reuse
 )
 
 var (
@@ -48,7 +50,6 @@ type channel struct {
 	reacknowledges bool
 
 	inbox     chan frame.Message // input, from receive to process
-	spare     chan []byte        // payload buffers, on their way back
 	responses chan response      // handshake responses, from process to handshake
 
 	// Owned by process.
@@ -61,6 +62,7 @@ type channel struct {
 	// in the order of their numbers. It is taken before mu.
 	sending sync.Mutex
 	next    int64 // sequence number of the next message of output
+	id      uuid.UUID
 	control []byte
 	payload []byte
 
@@ -76,13 +78,12 @@ type channel struct {
 // newChannel makes the channel of a session and the context that the session
 // runs in: it ends with ctx, on channel_closed, and with the leg. The channel
 // itself outlives ctx, for the goodbyes.
-func newChannel(ctx context.Context, leg Leg, can features, log *slog.Logger) (c *channel, running context.Context) {
+func newChannel(ctx context.Context, leg Leg, version string, log *slog.Logger) (c *channel, running context.Context) {
 	c = &channel{
 		leg:            leg,
 		log:            log,
-		reacknowledges: can.reacknowledges,
+		reacknowledges: since(version, reacknowledging),
 		inbox:          make(chan frame.Message, inboxLen),
-		spare:          make(chan []byte, inboxLen),
 		responses:      make(chan response),
 		early:          make(map[int64]frame.Message),
 		rto:            newRTO(),
@@ -119,12 +120,12 @@ func (c *channel) end(cause error) {
 	c.cut(cause)
 }
 
-// limit cuts the link two seconds after the session was cancelled: by then
+// limit cuts the link some time after the session was cancelled: by then
 // everything has been said, or the gateway takes nothing.
 func (c *channel) limit(running context.Context) {
 	select {
 	case <-running.Done():
-		if sleep(c.link, drainTime) == nil {
+		if sleep(c.link, goodbyeTime) == nil {
 			c.cut(context.Cause(running))
 		}
 	case <-c.link.Done():
@@ -147,7 +148,7 @@ func (c *channel) send(t frame.PayloadType, payload []byte) error {
 		Type:        frame.OutputStreamData,
 		Created:     time.Now(),
 		Sequence:    c.next,
-		ID:          uuid.New(),
+		ID:          c.newID(),
 		PayloadType: t,
 		Payload:     payload,
 	}
@@ -214,7 +215,7 @@ func (c *channel) writeControl(t frame.MessageType) {
 		Type:    t,
 		Created: time.Now(),
 		Flags:   frame.FlagSYN | frame.FlagFIN,
-		ID:      uuid.New(),
+		ID:      c.newID(),
 		Payload: c.payload,
 	}
 	var err error
@@ -225,6 +226,15 @@ func (c *channel) writeControl(t frame.MessageType) {
 	if err := c.write(c.control); err != nil {
 		c.log.Debug("message not sent", "type", t, "err", err)
 	}
+}
+
+// newID makes a random id. The caller holds sending. uuid.New would do the same
+// with an allocation.
+func (c *channel) newID() uuid.UUID {
+	rand.Read(c.id[:]) // never fails
+	c.id[6] = c.id[6]&0x0f | 0x40
+	c.id[8] = c.id[8]&0x3f | 0x80
+	return c.id
 }
 
 // write passes one message to the leg. The caller holds sending.
@@ -283,12 +293,7 @@ func (c *channel) receive() {
 
 // queue hands a copy of m to process.
 func (c *channel) queue(m frame.Message) bool {
-	var buf []byte
-	select {
-	case buf = <-c.spare:
-	default:
-	}
-	m.Payload = append(buf[:0], m.Payload...)
+	m.Payload = bytes.Clone(m.Payload)
 	select {
 	case c.inbox <- m:
 		return true
@@ -356,7 +361,6 @@ func (c *channel) arrived(m frame.Message) {
 		if c.reacknowledges {
 			c.acknowledge(&m)
 		}
-		c.recycle(m.Payload)
 	case m.Sequence > c.expected:
 		c.arrivedEarly(m)
 	default:
@@ -365,7 +369,6 @@ func (c *channel) arrived(m frame.Message) {
 		}
 		c.acknowledge(&m)
 		c.taken()
-		c.recycle(m.Payload)
 		c.catchUp()
 	}
 }
@@ -393,7 +396,6 @@ func (c *channel) catchUp() {
 		delete(c.early, m.Sequence)
 		c.earlySize -= len(m.Payload)
 		c.taken()
-		c.recycle(m.Payload)
 	}
 }
 
@@ -403,17 +405,6 @@ func (c *channel) taken() {
 	if c.answered != nil {
 		close(c.answered)
 		c.answered = nil
-	}
-}
-
-// recycle gives the buffer of a payload back to receive.
-func (c *channel) recycle(payload []byte) {
-	if cap(payload) == 0 || cap(payload) > keptInput {
-		return
-	}
-	select {
-	case c.spare <- payload:
-	default:
 	}
 }
 

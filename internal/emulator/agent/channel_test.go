@@ -36,7 +36,7 @@ func bubble(t *testing.T, version string, wired bool, f func(b *bench)) {
 		b := &bench{client: &client{t: t, leg: leg}}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		b.channel, b.running = newChannel(ctx, leg, featuresOf(version), slog.New(slog.DiscardHandler))
+		b.channel, b.running = newChannel(ctx, leg, version, slog.New(slog.DiscardHandler))
 		var owned sync.WaitGroup
 		owned.Go(b.channel.receive)
 		owned.Go(b.channel.process)
@@ -408,7 +408,7 @@ func TestEarlyInputIsBounded(t *testing.T) {
 func TestAcknowledgementDuringSend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		leg := &echoLeg{}
-		c, _ := newChannel(t.Context(), leg, featuresOf(current), slog.New(slog.DiscardHandler))
+		c, _ := newChannel(t.Context(), leg, current, slog.New(slog.DiscardHandler))
 		leg.channel = c
 		var owned sync.WaitGroup
 		owned.Go(c.resend)
@@ -541,9 +541,9 @@ func TestChannelClosedCancels(t *testing.T) {
 		if b.channel.link.Err() != nil {
 			t.Error("channel_closed left no time for the goodbyes")
 		}
-		after(drainTime)
+		after(goodbyeTime)
 		if b.channel.link.Err() == nil {
-			t.Error("two seconds after the cancellation the agent can still send")
+			t.Error("three seconds after the cancellation the agent can still send")
 		}
 	})
 }
@@ -571,7 +571,7 @@ func FuzzReceive(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte, payloadType uint8, sequence int64, payload []byte) {
 		synctest.Test(t, func(t *testing.T) {
 			leg := newMemoryLeg()
-			c, _ := newChannel(t.Context(), leg, featuresOf(current), slog.New(slog.DiscardHandler))
+			c, _ := newChannel(t.Context(), leg, current, slog.New(slog.DiscardHandler))
 			c.open()
 			c.handle(func(t frame.PayloadType, p []byte) error { return ptyInput(nopTerminal{}, t, p) })
 			var owned sync.WaitGroup

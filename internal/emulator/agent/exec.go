@@ -26,7 +26,7 @@ var (
 // separate tells whether stdout, stderr and the exit code travel apart. Older
 // agents do not know the property and ignore it.
 func (s *session) separate() bool {
-	return s.cfg.Document.SeparateOutputStream && s.can.separateOutput
+	return s.cfg.Document.SeparateOutputStream && since(s.cfg.Version, separateStreams)
 }
 
 // command is the program of a session without a terminal, as its input sees it.
@@ -74,7 +74,7 @@ func (s *session) runCommand(ctx context.Context, c *command) Result {
 		err = errors.New("there is no word in it") // AWS's agent dies of this one
 	}
 	if err != nil {
-		return s.notBuilt(ctx, fmt.Errorf("Failed to parse commands input: %w\n", err)) //nolint:staticcheck,revive // the agent's words
+		return s.notBuilt(ctx, fmt.Sprintf("Failed to parse commands input: %v\n", err))
 	}
 	cmd := s.command(argv)
 	ownSession(cmd)
@@ -85,13 +85,13 @@ func (s *session) runCommand(ctx context.Context, c *command) Result {
 }
 
 // notBuilt tells why there is no command to start.
-func (s *session) notBuilt(ctx context.Context, reason error) Result {
-	err := fmt.Errorf("Unable to start command: %w\n", reason) //nolint:staticcheck,revive // the agent's words
-	s.log.Error("no command", "err", err)
+func (s *session) notBuilt(ctx context.Context, reason string) Result {
+	text := fmt.Sprintf("Unable to start command: %s\n", reason)
+	s.log.Error("no command", "reason", reason)
 	if sleep(ctx, 2*s.cfg.Pace.BeforePrompt) == nil {
-		s.tellError(ctx, err)
+		s.tell(ctx, text)
 	}
-	return failed(err)
+	return failed(text)
 }
 
 // notStarted tells why a command did not start. In AWS's agent the text with
@@ -99,17 +99,18 @@ func (s *session) notBuilt(ctx context.Context, reason error) Result {
 // gets the bare reason, and the result of the session has none.
 func (s *session) notStarted(ctx context.Context, reason error) Result {
 	s.log.Error("command not started", "err", reason)
-	s.tellError(ctx, reason)
+	s.tell(ctx, reason.Error())
 	s.terminating()
 	return Result{Status: StatusFailed}
 }
 
-// tellError sends the text of an error as stderr, in either mode.
-func (s *session) tellError(ctx context.Context, reason error) {
+// tell sends the text of an error as stderr, whether the streams are separate
+// or not.
+func (s *session) tell(ctx context.Context, text string) {
 	if sleep(ctx, s.cfg.Pace.BeforePrompt) != nil {
 		return
 	}
-	if err := s.channel.send(frame.StdErr, []byte(reason.Error())); err != nil {
+	if err := s.channel.send(frame.StdErr, []byte(text)); err != nil {
 		s.log.Debug("error not told", "err", err)
 	}
 }
@@ -124,12 +125,12 @@ func (s *session) terminating() {
 func (s *session) runSeparate(ctx context.Context, c *command, cmd *exec.Cmd) Result {
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		return s.notBuilt(ctx, fmt.Errorf("Failed to create command output pipe, error: %w\n", err)) //nolint:staticcheck,revive // the agent's words
+		return s.notBuilt(ctx, fmt.Sprintf("Failed to create command output pipe, error: %v\n", err))
 	}
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
-		s.closePipe(stdout)
-		return s.notBuilt(ctx, fmt.Errorf("Failed to create command err pipe, error: %w\n", err)) //nolint:staticcheck,revive // the agent's words
+		s.close(stdout)
+		return s.notBuilt(ctx, fmt.Sprintf("Failed to create command err pipe, error: %v\n", err))
 	}
 	if err := cmd.Start(); err != nil {
 		s.sendExitCode(1)
@@ -139,8 +140,8 @@ func (s *session) runSeparate(ctx context.Context, c *command, cmd *exec.Cmd) Re
 	stop := onCancel(ctx, func() {
 		killSession(cmd.Process)
 		// Whoever escaped the kill may hold the other ends.
-		s.closePipe(stdout)
-		s.closePipe(stderr)
+		s.close(stdout)
+		s.close(stderr)
 	})
 	ended := make(chan error, 2)
 	s.readers.Go(func() { ended <- s.stream(stdout, frame.Output, s.cfg.Document.StdOutPrefix) })
@@ -167,12 +168,6 @@ func (s *session) runSeparate(ctx context.Context, c *command, cmd *exec.Cmd) Re
 	}
 	s.terminating()
 	return Result{Status: status}
-}
-
-func (s *session) closePipe(pipe io.Closer) {
-	if err := pipe.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
-		s.log.Warn("cannot close the pipe of a command", "err", err)
-	}
 }
 
 // reap waits for the end of cmd, whom ctx kills. A process that the emulator may
@@ -261,19 +256,17 @@ func (s *session) stream(r io.Reader, t frame.PayloadType, prefix string) error 
 func (s *session) runBuffered(ctx context.Context, c *command, cmd *exec.Cmd) Result {
 	out, err := os.CreateTemp("", "ssmsession-output-") // readable by us alone
 	if err != nil {
-		return s.notBuilt(ctx, fmt.Errorf("Failed to open file for writing command output. error: %w\n", err)) //nolint:staticcheck,revive // the agent's words
+		return s.notBuilt(ctx, fmt.Sprintf("Failed to open file for writing command output. error: %v\n", err))
 	}
 	defer s.removeOutput(out)
 	// Its own offset: what the command left running may still write.
 	in, err := os.OpenFile(out.Name(), os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
-		return s.notBuilt(ctx, fmt.Errorf("Failed to open file for writing command output. error: %w\n", err)) //nolint:staticcheck,revive // the agent's words
+		return s.notBuilt(ctx, fmt.Sprintf("Failed to open file for writing command output. error: %v\n", err))
 	}
 	cmd.Stdout, cmd.Stderr = in, in
 	err = cmd.Start()
-	if closeErr := in.Close(); closeErr != nil {
-		s.log.Warn("cannot close the output of the command", "err", closeErr)
-	}
+	s.close(in)
 	if err != nil {
 		return s.notStarted(ctx, err)
 	}

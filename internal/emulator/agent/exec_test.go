@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -199,7 +201,7 @@ func (c *chunks) Read(p []byte) (int, error) {
 
 func TestStreamPutsThePrefixBehindWhatWasHeld(t *testing.T) {
 	bubble(t, current, true, func(b *bench) {
-		s := &session{channel: b.channel, can: featuresOf(current)}
+		s := &session{channel: b.channel}
 		in := chunks{"abc\xff\n", "def", "gh\n"}
 		if err := s.stream(&in, frame.StdErr, "P:"); err == nil {
 			t.Error("an error of the pipe is no error of the stream")
@@ -325,15 +327,19 @@ func TestCancelledCommand(t *testing.T) {
 		dir := t.TempDir()
 		cfg := commandConfig(t, `sh -c 'echo before; sleep 1000 & echo $! > `+dir+`/pid; mv `+dir+`/pid `+dir+`/go; wait'`, separate)
 		c := playCommand(t, cfg)
+		said := ""
+		if separate {
+			said = c.gather("live output comes", untilOutput("before\n")).output[frame.Output]
+		}
 		waitForFile(t, dir+"/go")
 		start := time.Now()
 		c.cancel()
 		tr := c.gather("a cancelled command says goodbye", untilState)
-		if _, ok := tr.output[frame.ExitCode]; ok || tr.output[frame.Output] != "before\n" {
+		if _, ok := tr.output[frame.ExitCode]; ok || said+tr.output[frame.Output] != "before\n" {
 			t.Errorf("separate %t: it said %v, want its output and no exit code", separate, tr.output)
 		}
 		c.wantResult("a cancelled command", Result{Status: StatusSuccess})
-		if took := time.Since(start); took > 2*time.Second {
+		if took := time.Since(start); took > 5*time.Second {
 			t.Errorf("separate %t: the cancellation took %v", separate, took)
 		}
 		text, err := os.ReadFile(dir + "/go")
@@ -345,8 +351,11 @@ func TestCancelledCommand(t *testing.T) {
 }
 
 func TestCommandWithADaemonHoldingItsOutput(t *testing.T) {
-	if _, err := os.Stat("/usr/bin/setsid"); err != nil {
-		t.Skip("no setsid command here")
+	if _, err := exec.LookPath("setsid"); err != nil {
+		if os.Getenv("CI") == "true" && runtime.GOOS == "linux" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
 	}
 	dir := t.TempDir()
 	c := playCommand(t, commandConfig(t,
@@ -357,7 +366,7 @@ func TestCommandWithADaemonHoldingItsOutput(t *testing.T) {
 	c.cancel()
 	c.gather("a cancellation ends the wait for it", untilState)
 	c.wantResult("a cancelled command", Result{Status: StatusSuccess})
-	if took := time.Since(start); took > 2*time.Second {
+	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("the cancellation took %v", took)
 	}
 	text, err := os.ReadFile(dir + "/go")

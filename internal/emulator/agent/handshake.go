@@ -18,12 +18,11 @@ const (
 		"for fully support of separate StdOut/StdErr output.\r\n"
 )
 
-// errHandshakeTimeout and what wraps errRefused reach the user, in the words of
-// AWS's agent.
-var (
-	errHandshakeTimeout = errors.New("Handshake timed out. Please ensure that you have the latest version of the session manager plugin.") //nolint:staticcheck,revive // the agent's words
-	errRefused          = errors.New("failed on client")
-)
+const errHandshakeTimeout = agentError("Handshake timed out. " +
+	"Please ensure that you have the latest version of the session manager plugin.")
+
+// errRefused is in what an agent says of a client that refused an action.
+var errRefused = errors.New("failed on client")
 
 // response is what the client answered in a handshake. Acked is closed once the
 // answer has been acknowledged.

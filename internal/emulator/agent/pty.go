@@ -42,15 +42,15 @@ func (s *session) runPTY(ctx context.Context) Result {
 	cmd := s.command(argv)
 	term, err := startPTY(cmd)
 	if err != nil {
-		err = fmt.Errorf("Unable to start command: Failed to start pty: %w\n\n", err) //nolint:staticcheck,revive // the agent's words
+		s.log.Error("no pty", "err", err)
 		if sleep(ctx, 2*s.cfg.Pace.BeforePrompt) != nil {
-			s.log.Debug("cancelled before the failure was told", "err", err)
+			return Result{Status: StatusCancelled}
 		}
-		return failed(err)
+		return failed(fmt.Sprintf("Unable to start command: Failed to start pty: %v\n\n", err))
 	}
 	// Closed first, for the hangup reaches processes that may not be killed.
 	end := func() {
-		s.closePTY(term)
+		s.close(term)
 		killSession(cmd.Process)
 	}
 	stop := onCancel(ctx, end)
@@ -82,7 +82,7 @@ func (s *session) ptyCommand() ([]string, error) {
 
 func notEmpty(doc Document) error {
 	if strings.TrimSpace(doc.Command) == "" {
-		return fmt.Errorf("Commands cannot be empty for session type %s", doc.SessionType) //nolint:staticcheck,revive // the agent's words
+		return agentError(fmt.Sprintf("Commands cannot be empty for session type %s", doc.SessionType))
 	}
 	return nil
 }
@@ -104,12 +104,6 @@ func (s *session) command(argv []string) *exec.Cmd {
 		cmd.Env = append(cmd.Env, "LANG=C.UTF-8")
 	}
 	return cmd
-}
-
-func (s *session) closePTY(term terminal) {
-	if err := term.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
-		s.log.Warn("cannot close the pty", "err", err)
-	}
 }
 
 // attend connects the terminal with the channel until the terminal ends or the

@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,26 +73,23 @@ func TestCompareVersions(t *testing.T) {
 	}
 }
 
-func TestFeaturesOfAgentVersions(t *testing.T) {
+func TestWhatAnAgentPlays(t *testing.T) {
 	for _, tt := range []struct {
 		version string
-		want    features
+		want    []frame.SessionType
 	}{
-		{"2.3.540.0", features{}},
-		{"2.3.668.0", features{interactiveCommands: true}},
-		{"3.0.1123.9", features{interactiveCommands: true}},
-		{"3.0.1124.0", features{interactiveCommands: true, nonInteractiveCommands: true}},
-		{"3.1.1511.0", features{interactiveCommands: true, nonInteractiveCommands: true, separateOutput: true}},
-		{"3.2.1041.0", features{true, true, true, true}},
-		{"3.3.0.0", features{true, true, true, true}},
+		{"2.3.540.0", []frame.SessionType{frame.StandardStream}},
+		{"2.3.668.0", []frame.SessionType{frame.StandardStream, frame.InteractiveCommands}},
+		{"3.0.1123.9", []frame.SessionType{frame.StandardStream, frame.InteractiveCommands}},
+		{"3.0.1124.0", []frame.SessionType{frame.StandardStream, frame.InteractiveCommands, frame.NonInteractiveCommands}},
+		{current, []frame.SessionType{frame.StandardStream, frame.InteractiveCommands, frame.NonInteractiveCommands}},
 	} {
-		if got := featuresOf(tt.version); got != tt.want {
-			t.Errorf("agent %s can do %+v, want %+v", tt.version, got, tt.want)
-		}
-	}
-	for _, kind := range []frame.SessionType{frame.Port, "Foo", ""} {
-		if (features{true, true, true, true}).plays(kind) {
-			t.Errorf("the newest agent plays sessions of type %q", kind)
+		for _, kind := range []frame.SessionType{
+			frame.StandardStream, frame.InteractiveCommands, frame.NonInteractiveCommands, frame.Port, "Foo", "",
+		} {
+			if got, want := plays(tt.version, kind), slices.Contains(tt.want, kind); got != want {
+				t.Errorf("agent %s plays %q: %t, want %t", tt.version, kind, got, want)
+			}
 		}
 	}
 }
@@ -196,7 +194,7 @@ func FuzzRepair(f *testing.F) {
 
 		// Read in pieces, good text arrives whole, and no message ends within
 		// a character.
-		if !utf8.Valid(data) || bytes.Contains(data, replacement) {
+		if !utf8.Valid(data) || bytes.Contains(data, []byte("\uFFFD")) {
 			return
 		}
 		var sent []byte
@@ -222,16 +220,12 @@ func FuzzRepair(f *testing.F) {
 }
 
 func TestFailedIsTruncated(t *testing.T) {
-	got := failed(&longError{10_000})
+	got := failed(strings.Repeat("x", 10_000))
 	if len(got.Output) != 2500 || !strings.HasPrefix(got.Output, "\n----------ERROR-------\nxxx") ||
 		!strings.HasSuffix(got.Output, "x\n---Error truncated----") {
 		t.Errorf("a long failure has %d bytes: %.40q … %q", len(got.Output), got.Output, got.Output[max(0, len(got.Output)-40):])
 	}
-	if got, want := failed(&longError{3}).Output, "\n----------ERROR-------\nxxx"; got != want {
+	if got, want := failed("xxx").Output, "\n----------ERROR-------\nxxx"; got != want {
 		t.Errorf("a short failure is %q, want %q", got, want)
 	}
 }
-
-type longError struct{ n int }
-
-func (e *longError) Error() string { return strings.Repeat("x", e.n) }

@@ -8,8 +8,6 @@ import (
 // maxHeld is how much of a read can be held back for the next one, in bytes.
 const maxHeld = utf8.UTFMax - 1
 
-var replacement = []byte(string(utf8.RuneError))
-
 // repair divides output into what the agent sends now and what it holds for the
 // next read, so that no message ends within a character. It is the agent's rule
 // with its mistakes (docs/protocol.md, "Output of the agent"):
@@ -21,7 +19,7 @@ var replacement = []byte(string(utf8.RuneError))
 //
 // Both results alias data, whose bytes are overwritten.
 func repair(data []byte) (send, held []byte) {
-	if utf8.Valid(data) && !bytes.Contains(data, replacement) {
+	if utf8.Valid(data) && !bytes.Contains(data, []byte("\uFFFD")) {
 		return data, nil
 	}
 	out := 0

@@ -8,34 +8,26 @@ import (
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
 )
 
-// features is what an agent of some version can do (docs/protocol.md, "Version
-// gates"). Every agent can do Standard_Stream.
-type features struct {
-	interactiveCommands    bool // since 2.3.668
-	nonInteractiveCommands bool // since 3.0.1124
-	separateOutput         bool // since 3.1.1511
-	reacknowledges         bool // duplicates, since 3.2.1041
-}
+// The first agents that can do a thing (docs/protocol.md, "Version gates").
+const (
+	interactiveCommands    = "2.3.668"
+	nonInteractiveCommands = "3.0.1124"
+	separateStreams        = "3.1.1511"
+	reacknowledging        = "3.2.1041" // of duplicates
+)
 
-func featuresOf(version string) features {
-	since := func(first string) bool { return compareVersions(version, first) >= 0 }
-	return features{
-		interactiveCommands:    since("2.3.668"),
-		nonInteractiveCommands: since("3.0.1124"),
-		separateOutput:         since("3.1.1511"),
-		reacknowledges:         since("3.2.1041"),
-	}
-}
+// since tells whether a version is first or later.
+func since(version, first string) bool { return compareVersions(version, first) >= 0 }
 
-// plays tells whether the agent knows sessions of type t.
-func (f features) plays(t frame.SessionType) bool {
+// plays tells whether an agent of some version knows sessions of type t.
+func plays(version string, t frame.SessionType) bool {
 	switch t {
 	case frame.StandardStream:
 		return true
 	case frame.InteractiveCommands:
-		return f.interactiveCommands
+		return since(version, interactiveCommands)
 	case frame.NonInteractiveCommands:
-		return f.nonInteractiveCommands
+		return since(version, nonInteractiveCommands)
 	default:
 		return false
 	}

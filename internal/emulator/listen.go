@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"net/netip"
 	"os"
 	"time"
 )
@@ -19,11 +20,38 @@ import (
 // certificateLife is longer than any emulator runs.
 const certificateLife = 365 * 24 * time.Hour
 
-// serveTLS makes an authority and a certificate for the addresses of a listener,
-// and gives the listener with TLS on top and a private file with the authority's
+// listen opens the listener, on loopback unless more is allowed. A name is resolved
+// once, so that what was checked is what is listened on.
+func listen(cfg Config) (net.Listener, error) {
+	address, err := net.ResolveTCPAddr("tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", cfg.Listen, err)
+	}
+	if !address.IP.IsLoopback() && !cfg.AllowRemote {
+		return nil, fmt.Errorf("listen on %s: it is not a loopback address, and the emulator gives a shell to whoever has its key", cfg.Listen)
+	}
+	listener, err := net.ListenTCP("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", cfg.Listen, err)
+	}
+	return listener, nil
+}
+
+// reachable is the address that this machine reaches a listener at: of all of them,
+// loopback.
+func reachable(address net.Addr) string {
+	at, err := netip.ParseAddrPort(address.String())
+	if err != nil || !at.Addr().IsUnspecified() {
+		return address.String()
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), at.Port()).String()
+}
+
+// serveTLS makes an authority and a certificate for this machine's addresses, and
+// gives the listener with TLS on top and a private file with the authority's
 // certificate. No key is ever on disk.
 func serveTLS(listener net.Listener) (secure net.Listener, caFile string, err error) {
-	authority, certificate, err := newCertificate(listener.Addr())
+	authority, certificate, err := newCertificate()
 	if err != nil {
 		return listener, "", fmt.Errorf("make a certificate: %w", err)
 	}
@@ -40,7 +68,7 @@ func serveTLS(listener net.Listener) (secure net.Listener, caFile string, err er
 
 // newCertificate makes an authority for this one use, and a certificate signed by
 // it whose key it forgets.
-func newCertificate(address net.Addr) (authority []byte, certificate tls.Certificate, err error) {
+func newCertificate() (authority []byte, certificate tls.Certificate, err error) {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, certificate, err
@@ -68,7 +96,7 @@ func newCertificate(address net.Addr) (authority []byte, certificate tls.Certifi
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		DNSNames:     []string{"localhost"},
-		IPAddresses:  certificateAddresses(address),
+		IPAddresses:  ownAddresses(),
 	}
 	authority, err = x509.CreateCertificate(rand.Reader, ca, ca, &caKey.PublicKey, caKey)
 	if err != nil {
@@ -81,16 +109,10 @@ func newCertificate(address net.Addr) (authority []byte, certificate tls.Certifi
 	return authority, tls.Certificate{Certificate: [][]byte{signed}, PrivateKey: key}, nil
 }
 
-// certificateAddresses are loopback and what the listener is reached at.
-func certificateAddresses(address net.Addr) []net.IP {
+// ownAddresses are all addresses that this machine may be reached at. A certificate
+// for more than is listened on does no harm.
+func ownAddresses() []net.IP {
 	ips := []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
-	own, ok := address.(*net.TCPAddr)
-	if !ok || !own.IP.IsUnspecified() {
-		if ok {
-			ips = append(ips, own.IP)
-		}
-		return ips
-	}
 	addresses, err := net.InterfaceAddrs()
 	if err != nil {
 		return ips // loopback will have to do

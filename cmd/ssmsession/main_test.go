@@ -1,0 +1,56 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// patience is how long a test waits for something that must happen. It is only
+// spent when it does not.
+const patience = 60 * time.Second
+
+// TestMain lets this test binary be the program, for the tests that need one in
+// a process of its own: it is found on PATH as ssmsession. As leader it is what
+// a terminal's shell is (screen_unix_test.go).
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"ssmsession": main,
+		"leader":     leader,
+	})
+}
+
+// needTool skips a test without a program that it drives, or fails it where all
+// of them have to be there.
+func needTool(t *testing.T, name string) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err == nil {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("this machine has no %s, which CI must have", name)
+	}
+	t.Skipf("this machine has no %s", name)
+}
+
+// childEnv is the environment of a program under test: that of this process
+// without what would point it at anybody's AWS account or startup files, and
+// without the second that the race detector else adds to its end.
+func childEnv(more ...string) []string {
+	return append([]string{
+		"PATH=" + os.Getenv("PATH"),
+		"GORACE=atexit_sleep_ms=0",
+		"GOCOVERDIR=" + os.Getenv("GOCOVERDIR"),
+		"HOME=/nonexistent",
+		"LANG=C.UTF-8",
+		"TERM=xterm-256color",
+		"SHELL=/bin/sh",
+		"PS1=" + prompt,
+	}, more...)
+}
+
+// prompt is what the shells of the tests prompt with.
+const prompt = "ready> "
