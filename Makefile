@@ -10,7 +10,7 @@
 
 EXE := $(shell go env GOEXE)
 
-# The version that `ssmsession version` prints.
+# The version that `ssmsession --version` prints.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo none)
 LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)

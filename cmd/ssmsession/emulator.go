@@ -53,12 +53,16 @@ leaves no process and no file behind.`,
 
   ssmsession emulator --deny StartSession
   ssmsession emulator --agent-version 3.0.222.0 --pace real`,
-		Args: cobra.NoArgs,
+		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := c.complete(); err != nil {
 				return usage(cmd, err)
 			}
-			return c.run(cmd.Context())
+			err := c.run(cmd.Context())
+			if bad := (*emulator.ConfigError)(nil); errors.As(err, &bad) {
+				return usage(cmd, bad)
+			}
+			return err
 		},
 	}
 	f := cmd.Flags()

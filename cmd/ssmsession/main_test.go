@@ -11,7 +11,7 @@ import (
 
 // patience is how long a test waits for something that must happen. It is only
 // spent when it does not.
-const patience = 60 * time.Second
+const patience = 20 * time.Second
 
 // TestMain lets this test binary be the program, for the tests that need one in
 // a process of its own: it is found on PATH as ssmsession. As leader it is what
@@ -48,9 +48,9 @@ func childEnv(more ...string) []string {
 		"LANG=C.UTF-8",
 		"TERM=xterm-256color",
 		"SHELL=/bin/sh",
-		"PS1=" + prompt,
+		"PS1=" + prompt + " ",
 	}, more...)
 }
 
 // prompt is what the shells of the tests prompt with.
-const prompt = "ready> "
+const prompt = "ready>"

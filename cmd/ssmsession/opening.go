@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"time"
 
@@ -132,7 +135,15 @@ func userShell(e *env) []string {
 }
 
 // streamConfig says how the data channel of grant is dialled, and dialled again.
-func (o *opening) streamConfig(client *api.Client, grant api.Grant) stream.Config {
+func (o *opening) streamConfig(e *env, client *api.Client, grant api.Grant) (stream.Config, error) {
+	dial := stream.DialConfig{Proxy: http.ProxyFromEnvironment}
+	if bundle := e.getenv("AWS_CA_BUNDLE"); bundle != "" && o.target != localTarget {
+		roots, err := readRoots(bundle)
+		if err != nil {
+			return stream.Config{}, err
+		}
+		dial.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	}
 	rate := o.perSecond
 	if rate < 0 {
 		rate = stream.ServiceRate
@@ -151,8 +162,21 @@ func (o *opening) streamConfig(client *api.Client, grant api.Grant) stream.Confi
 				}
 				token = again.Token
 			}
-			socket, err := stream.DialWebSocket(ctx, grant.StreamURL, stream.DialConfig{Proxy: http.ProxyFromEnvironment})
+			socket, err := stream.DialWebSocket(ctx, grant.StreamURL, dial)
 			return socket, token.Reveal(), err
 		},
+	}, nil
+}
+
+// readRoots reads a file of certificates to trust instead of the system's.
+func readRoots(path string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read AWS_CA_BUNDLE: %w", err)
 	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("no certificate in AWS_CA_BUNDLE %s", path)
+	}
+	return roots, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"syscall"
 
@@ -19,6 +18,7 @@ const (
 	exitUsage  = 2
 	exitFailed = 255
 	exitSignal = 128 // plus the signal's number
+	exitPipe   = exitSignal + 13
 )
 
 // run is the whole program but for the exit itself.
@@ -67,6 +67,16 @@ func (u *usageError) Unwrap() error { return u.err }
 
 func usage(cmd *cobra.Command, err error) error { return &usageError{cmd.CommandPath(), err} }
 
+// atMost is cobra.MaximumNArgs, as a usage error.
+func atMost(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := cobra.MaximumNArgs(n)(cmd, args); err != nil {
+			return usage(cmd, err)
+		}
+		return nil
+	}
+}
+
 // explain says in one line what went wrong, and in a second what to do next.
 func (e *env) explain(err error) {
 	var (
@@ -76,8 +86,14 @@ func (e *env) explain(err error) {
 		use    *usageError
 	)
 	switch {
-	case err == nil, errors.As(err, &exit), errors.As(err, &sig):
+	case err == nil, errors.As(err, &exit):
 		return
+	case errors.As(err, &sig), errors.Is(err, syscall.EPIPE):
+		// Whoever stopped us, or stopped reading, knows. What failed on the
+		// way out is news.
+		if errors.As(err, &apiErr) {
+			e.say("%s", oneLine(apiErr.Error()))
+		}
 	case errors.As(err, &use):
 		e.say("%s", oneLine(err.Error()))
 		e.hint("%s --help", use.command)
@@ -124,12 +140,14 @@ func exitCode(err error) int {
 		use    *usageError
 	)
 	switch {
-	case err == nil, errors.Is(err, io.EOF):
+	case err == nil:
 		return 0
 	case errors.As(err, &exit):
 		return exit.Code & 0xff
 	case errors.As(err, &sig):
 		return exitSignal + int(sig.signal.(syscall.Signal))
+	case errors.Is(err, syscall.EPIPE):
+		return exitPipe
 	case errors.As(err, &use):
 		return exitUsage
 	case errors.As(err, &apiErr) && apiErr.Usage():

@@ -96,13 +96,8 @@ func openScreen(t failer, dir string, env []string, cols, rows int, argv ...stri
 
 // close ends whatever still runs on the terminal.
 func (s *screen) close() {
-	// The leader's end hangs up the terminal; who ignores that is killed. An
-	// error means that it has ended.
 	s.leave.Close()
 	_ = s.leader.Wait() // its status says nothing
-	if s.pid > 0 {
-		_ = syscall.Kill(s.pid, syscall.SIGKILL)
-	}
 	s.tty.Close()
 	s.tasks.Wait()
 	s.master.Close()
@@ -110,7 +105,8 @@ func (s *screen) close() {
 
 // leader is the part of this test binary that leads a terminal's session: it
 // runs a program in the foreground, tells its process id and then its exit
-// status on descriptor 3, and stays until descriptor 4 is closed.
+// status on descriptor 3, and stays until descriptor 4 is closed. A program
+// that still runs then is told to end, and after a while killed.
 func leader() {
 	report, leave := os.NewFile(3, "report"), os.NewFile(4, "leave")
 	for _, f := range []*os.File{report, leave} {
@@ -123,9 +119,17 @@ func leader() {
 		os.Exit(1)
 	}
 	fmt.Fprintf(report, "pid %d\n", cmd.Process.Pid)
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		_, _ = io.Copy(io.Discard, leave) // any end will do
+		// An error means that the program has ended.
+		_ = cmd.Process.Signal(syscall.SIGHUP)
+		time.AfterFunc(patience/4, func() { _ = cmd.Process.Kill() })
+	}()
 	_ = cmd.Wait() // it is in ProcessState, too
 	fmt.Fprintf(report, "exit %d\n", cmd.ProcessState.ExitCode())
-	_, _ = io.Copy(io.Discard, leave) // any end will do
+	<-left
 }
 
 // show draws what the program writes, until nobody has the terminal any more.

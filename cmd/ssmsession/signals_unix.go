@@ -11,5 +11,5 @@ import (
 // service is told. SIGPIPE is among them because Go would otherwise die of a
 // closed stdout on the spot.
 func endingSignals() []os.Signal {
-	return []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE}
+	return []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE}
 }

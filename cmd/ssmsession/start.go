@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -17,8 +18,9 @@ import (
 
 // startCommand is ssmsession start.
 type startCommand struct {
-	env  *env
-	open opening
+	env   *env
+	open  opening
+	begun atomic.Bool
 }
 
 func newStart(e *env) *cobra.Command {
@@ -41,7 +43,7 @@ carries none), and 255 when it could not be held.`,
   ssmsession start -t mi-0123456789abcdef0 --reason "ticket 4711"
   ssmsession start -t i-0123456789abcdef0 \
       --document-name AWS-StartInteractiveCommand --parameters command=top`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := c.open.complete(cmd, args); err != nil {
 				return err
@@ -55,6 +57,9 @@ carries none), and 255 when it could not be held.`,
 
 // run holds one session from StartSession to its end.
 func (c *startCommand) run(ctx context.Context) (err error) {
+	if c.open.target != localTarget {
+		oneProcessor(c.env) // the emulator of "local" has work of its own
+	}
 	svc, err := c.open.connect(ctx, c.env)
 	if err != nil {
 		return err
@@ -64,25 +69,36 @@ func (c *startCommand) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	ended := false
+	ended := false // by the service, so that there is nothing to terminate
 	defer func() {
 		if !ended {
 			err = errors.Join(err, terminate(ctx, svc.client, grant.SessionID))
 		}
 	}()
-	c.env.say("session %s on %s (Enter ~. leaves it)", oneLine(grant.SessionID), c.open.target)
+	c.env.say("session %s on %s%s", oneLine(grant.SessionID), c.open.target, c.escapeHint())
 
-	channel := stream.Open(ctx, c.open.streamConfig(svc.client, grant))
-	err = c.shell(ctx, channel)
+	config, err := c.open.streamConfig(c.env, svc.client, grant)
+	if err != nil {
+		return err
+	}
+	channel := stream.Open(ctx, config)
+	peer, stop := newIdler(channel)
+	err = c.shell(ctx, peer)
+	stop()
 	closed := (*stream.Closed)(nil)
 	ended = errors.As(err, &closed)
-	if exit := (*session.ExitError)(nil); errors.As(err, &exit) {
-		ended = true
-	}
-	if closeErr := channel.Close(); !ended && closeErr != nil && !errors.Is(err, closeErr) {
+	if closeErr := channel.Close(); closeErr != nil && !errors.Is(err, closeErr) {
 		err = errors.Join(err, closeErr)
 	}
 	return c.conclude(err, closed)
+}
+
+// escapeHint tells how to leave, where there are keys to do it with.
+func (c *startCommand) escapeHint() string {
+	if tty.New(c.env.in, c.env.out).InIsTerminal() {
+		return " (Enter ~. leaves it)"
+	}
+	return ""
 }
 
 // shell runs the session with this process's terminal, which is put back
@@ -93,6 +109,7 @@ func (c *startCommand) shell(ctx context.Context, peer session.Peer) (err error)
 	terminal := tty.New(c.env.in, c.env.out)
 	shell := session.Shell{Out: c.env.out, Err: c.env.err}
 	shell.Begun = func(s frame.Start) {
+		c.begun.Store(true)
 		if s.CustomerMessage != "" {
 			c.env.say("%s", oneLine(s.CustomerMessage))
 		}
@@ -132,9 +149,14 @@ func (c *startCommand) conclude(err error, closed *stream.Closed) error {
 		return fmt.Errorf("the session was closed because this client could not do what it asked: %s", closed.Refused)
 	case closed.Incomplete:
 		return errors.New("the session was closed before all of its output had arrived")
+	case closed.Output != "" && !c.begun.Load():
+		return fmt.Errorf("the session was closed before it began: %s", closed.Output)
 	}
 	if closed.Output != "" {
 		c.env.say("session closed: %s", oneLine(closed.Output))
+	}
+	if exit := (*session.ExitError)(nil); errors.As(err, &exit) {
+		return exit
 	}
 	return nil
 }

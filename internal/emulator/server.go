@@ -113,6 +113,15 @@ func (c *Config) check() error {
 	return nil
 }
 
+// ConfigError is a Config that cannot be meant: the caller's mistake, not the
+// system's.
+type ConfigError struct{ Err error }
+
+func (e *ConfigError) Error() string { return e.Err.Error() }
+
+// Unwrap gives what is wrong.
+func (e *ConfigError) Unwrap() error { return e.Err }
+
 // Server is a running emulator.
 type Server struct {
 	cfg       Config
@@ -143,7 +152,7 @@ type Server struct {
 func Start(ctx context.Context, cfg Config) (*Server, error) {
 	cfg.setDefaults()
 	if err := cfg.check(); err != nil {
-		return nil, err
+		return nil, &ConfigError{err}
 	}
 	documents, err := newDocuments(cfg.Documents)
 	if err != nil {

@@ -25,9 +25,9 @@ type Shell struct {
 	Begun func(frame.Start)
 }
 
-// Run runs the session to its end. The error is never nil: *ExitError when the
-// remote command told a status other than 0, otherwise Recv's, which wraps
-// io.EOF after a good end, or what went wrong on this side. When ctx ends, it
+// Run runs the session to its end. The error is never nil: Recv's, which wraps
+// io.EOF after a good end, joined with an *ExitError when the remote command told
+// a status other than 0; or what went wrong on this side. When ctx ends, it
 // returns with the cause even if Out takes nothing; that one write may then
 // outlive it.
 func (s Shell) Run(ctx context.Context, peer Peer) error {
@@ -71,7 +71,7 @@ func (s Shell) output(ctx context.Context, peer Peer) error {
 		typ, p, err := peer.Recv(ctx)
 		if err != nil {
 			if exit != nil && errors.Is(err, io.EOF) {
-				return exit
+				return errors.Join(exit, err)
 			}
 			return err
 		}

@@ -7,7 +7,7 @@ import (
 )
 
 // Socket is one websocket, carrying whole messages in batches. Any error is
-// final. NewWebSocket's type is the real one; streamtest has one in memory.
+// final. What DialWebSocket gives is the real one; streamtest has one in memory.
 type Socket interface {
 	// Receive reads until the socket ends and returns why. It hands over
 	// everything that has arrived as one batch whenever it would have to
