@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"os"
 	"os/exec"
 	"testing"
@@ -11,16 +12,15 @@ import (
 
 // patience is how long a test waits for something that must happen. It is only
 // spent when it does not.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // TestMain lets this test binary be the program, for the tests that need one in
-// a process of its own: it is found on PATH as ssmsession. As leader it is what
-// a terminal's shell is (screen_unix_test.go).
+// a process of its own: it is found on PATH as ssmsession. It has other parts,
+// too (roles).
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"ssmsession": main,
-		"leader":     leader,
-	})
+	parts := map[string]func(){"ssmsession": main}
+	maps.Copy(parts, roles())
+	testscript.Main(m, parts)
 }
 
 // needTool skips a test without a program that it drives, or fails it where all

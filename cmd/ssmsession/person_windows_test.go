@@ -2,8 +2,11 @@ package main
 
 import "github.com/rogpeppe/go-internal/testscript"
 
-// Windows has no ptys to test with: scripts that need one skip it.
+// Windows has no ptys and no signals to test with: scripts that need them skip
+// it.
 
-func leader() {}
+func roles() map[string]func() { return nil }
+
+func timed(argv []string) []string { return argv }
 
 func terminalCommands() map[string]func(*testscript.TestScript, bool, []string) { return nil }

@@ -26,7 +26,7 @@ import (
 // The program is not the leader of the terminal's session, as it is not where
 // people use it: settings of a terminal whose leader has ended are gone, and
 // could not be looked at any more. The leader is a process of ours that waits
-// (leader, below).
+// (roles_unix_test.go).
 type screen struct {
 	t      failer
 	master *os.File // the keys' and the screen's end
@@ -101,35 +101,6 @@ func (s *screen) close() {
 	s.tty.Close()
 	s.tasks.Wait()
 	s.master.Close()
-}
-
-// leader is the part of this test binary that leads a terminal's session: it
-// runs a program in the foreground, tells its process id and then its exit
-// status on descriptor 3, and stays until descriptor 4 is closed. A program
-// that still runs then is told to end, and after a while killed.
-func leader() {
-	report, leave := os.NewFile(3, "report"), os.NewFile(4, "leave")
-	for _, f := range []*os.File{report, leave} {
-		syscall.CloseOnExec(int(f.Fd()))
-	}
-	cmd := exec.Command(os.Args[1], os.Args[2:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	if err := cmd.Start(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	fmt.Fprintf(report, "pid %d\n", cmd.Process.Pid)
-	left := make(chan struct{})
-	go func() {
-		defer close(left)
-		_, _ = io.Copy(io.Discard, leave) // any end will do
-		// An error means that the program has ended.
-		_ = cmd.Process.Signal(syscall.SIGHUP)
-		time.AfterFunc(patience/4, func() { _ = cmd.Process.Kill() })
-	}()
-	_ = cmd.Wait() // it is in ProcessState, too
-	fmt.Fprintf(report, "exit %d\n", cmd.ProcessState.ExitCode())
-	<-left
 }
 
 // show draws what the program writes, until nobody has the terminal any more.

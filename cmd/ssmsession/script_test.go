@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,7 +22,8 @@ import (
 // TestScripts runs testdata/script, one behaviour of the command line a file.
 // Besides testscript's own commands there are
 //
-//	exits N program args...    as exec, and the exit status must be N
+//	exits N program args...    as exec, and the exit status must be N; a
+//	                           program that hangs is ended
 //	emulator [flags...]        starts ssmsession emulator and puts what it
 //	                           exports into the script's environment; at the
 //	                           script's end it must stop well, leaving nothing
@@ -54,7 +54,7 @@ func TestScripts(t *testing.T) {
 		},
 		// Sooner than the test binary's own, so that a script that hangs is
 		// told by name.
-		Deadline: time.Now().Add(5 * patience),
+		Deadline: time.Now().Add(3 * patience),
 	})
 }
 
@@ -94,7 +94,8 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	err = ts.Exec(args[1], args[2:]...)
+	argv := timed(args[1:])
+	err = ts.Exec(argv[0], argv[1:]...)
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		ts.Fatalf("cannot run %q: %v", args[1:], err)
@@ -124,7 +125,8 @@ func mode(ts *testscript.TestScript, neg bool, args []string) {
 
 // scriptEmulator is an emulator that a script has started.
 type scriptEmulator struct {
-	cmd     *exec.Cmd
+	cmd     *exec.Cmd // its keeper
+	leave   *os.File  // closed to stop it
 	envFile string
 	exports map[string]string
 	tempDir string
@@ -155,7 +157,8 @@ func startEmulator(ts *testscript.TestScript, neg bool, args []string) {
 		mark:    scriptMark + "=" + setup.WorkDir,
 		drained: make(chan struct{}),
 	}
-	e.cmd = exec.Command("ssmsession", append([]string{"emulator", "--env-file", e.envFile}, args...)...)
+	e.cmd = exec.Command("keeper", append([]string{"ssmsession", "emulator", "--env-file", e.envFile}, args...)...)
+	e.cmd.Dir = ts.MkAbs(".")
 	e.cmd.Env = scriptEnv(ts)
 	e.cmd.Stderr = &e.stderr
 	ts.Check(e.start())
@@ -177,22 +180,31 @@ func (e *scriptEmulator) start() error {
 	if err != nil {
 		return err
 	}
-	if err := e.cmd.Start(); err != nil {
+	left, leave, err := os.Pipe()
+	if err != nil {
 		return err
 	}
-	hurry := time.AfterFunc(patience, func() { _ = e.cmd.Process.Kill() }) // or it has ended
-	first := make([]byte, 1)
-	_, err = io.ReadFull(out, first)
-	hurry.Stop()
+	e.cmd.ExtraFiles, e.leave = []*os.File{left}, leave
+	err = e.cmd.Start()
+	left.Close()
 	if err != nil {
-		_ = e.cmd.Wait() // stderr tells more
-		return fmt.Errorf("it is not ready: %w; its stderr:\n%s", err, &e.stderr)
+		leave.Close()
+		return err
 	}
+	// A pipe's reads have a deadline where it matters; where they have none,
+	// the test binary's own will do.
+	_ = out.(*os.File).SetReadDeadline(time.Now().Add(patience))
+	first := make([]byte, 1)
+	_, notReady := io.ReadFull(out, first)
+	_ = out.(*os.File).SetReadDeadline(time.Time{}) // as above
 	e.stdout.Write(first)
 	go func() {
 		defer close(e.drained)
 		_, _ = e.stdout.ReadFrom(out) // ends with the emulator
 	}()
+	if notReady != nil {
+		return fmt.Errorf("the emulator is not ready: %w: %w; its stderr:\n%s", notReady, e.stop(), &e.stderr)
+	}
 	data, err := os.ReadFile(e.envFile)
 	if err != nil {
 		return errors.Join(err, e.stop())
@@ -204,18 +216,14 @@ func (e *scriptEmulator) start() error {
 	return nil
 }
 
-// stop asks the emulator to stop and tells what is wrong with how it does, or
-// with what it leaves behind. It acts once.
+// stop lets the emulator be stopped by SIGTERM and tells what is wrong with how it
+// does, or with what it leaves behind. It acts once.
 func (e *scriptEmulator) stop() error {
 	if e.stopped {
 		return nil
 	}
 	e.stopped = true
-	if err := e.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return fmt.Errorf("SIGTERM: %w", err)
-	}
-	hurry := time.AfterFunc(patience, func() { _ = e.cmd.Process.Kill() }) // or it has ended
-	defer hurry.Stop()
+	e.leave.Close()
 	<-e.drained
 	if err := e.cmd.Wait(); err != nil {
 		return fmt.Errorf("after SIGTERM: %w", err)
