@@ -53,6 +53,7 @@ func TestCtrlZStopsTheRemoteCommandAndFgContinuesIt(t *testing.T) {
 	u.WaitFor("Stopped")
 	u.wantRun("jobs")
 	u.Type("fg\r")
+	u.until("fg names the command once more", func(shown string) bool { return strings.Count(shown, "exec cat") >= 4 })
 	u.Type("first line\r")
 	u.WaitMatch(`(?m)^first line\nfirst line$`) // what was typed, and what cat made of it
 	u.Type("\x04")
@@ -127,6 +128,7 @@ func TestTopStartsAndQuits(t *testing.T) {
 	u.WaitMatch(`(?i)load av`)
 	u.WaitFor("PID")
 	u.Type("q")
+	u.WaitMatch(`(?m)^ready> *$`) // what is typed before it has gone, it throws away
 	u.wantRun("true")
 }
 

@@ -308,6 +308,21 @@ func TestSizeGoesOutBeforeTheStartAndInputDoesNot(t *testing.T) {
 	})
 }
 
+func TestASizeIsRepeatedSteadilyUntilThereIsAnAgent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(t, quiet())
+		r.Open()
+		if err := r.Channel.Send(t.Context(), frame.Size, []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		r.Want("every 200 ms, without doubling", "0:3:{}", "0:3:{}", "0:3:{}", "0:3:{}", "0:3:{}", "0:3:{}")
+		r.Inject(Ack(0))
+		time.Sleep(time.Minute)
+		r.Want("until it is acknowledged")
+	})
+}
+
 func TestHandshake(t *testing.T) {
 	const typeAction = `{"ActionType":"SessionType","ActionParameters":{"SessionType":%q,"Properties":%s}}`
 	request := func(actions ...string) string {

@@ -398,6 +398,7 @@ func (l *loop) message(now time.Time, p []byte) {
 	switch m.Type {
 	case frame.OutputStreamData:
 		l.snd.resume()
+		l.snd.agentSeen = true
 		if l.end == nil && l.rcv.accept(&m) {
 			l.acknowledge(now, &m)
 		}

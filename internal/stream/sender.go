@@ -61,6 +61,7 @@ type sender struct {
 	srtt, rttvar, rto time.Duration
 	pausedUntil       time.Time
 	aliveSince        time.Time // when the agent last acknowledged something
+	agentSeen         bool      // something has come from the agent
 
 	retransmissions int64
 }
@@ -105,6 +106,7 @@ func (s *sender) push(size int, encode func(wire []byte, sequence int64) ([]byte
 // exactly one message; one that was never sent, or came twice, changes nothing.
 func (s *sender) acked(now time.Time, sequence int64) {
 	s.pausedUntil = time.Time{}
+	s.agentSeen = true
 	first := s.next - int64(len(s.open))
 	if sequence < first || sequence >= s.next {
 		return
@@ -191,7 +193,8 @@ func (s *sender) fill(now time.Time, b *frame.Batch) {
 }
 
 // expire makes the oldest message due again when its time is up, and doubles
-// the timeout. Only the oldest: what follows it is repeated when it is known to
+// the timeout, once it is known that there is an agent: a size has to reach one
+// that is just starting its program as soon as it can take it. Only the oldest: what follows it is repeated when it is known to
 // be lost, not because something before it is.
 func (s *sender) expire(now time.Time) {
 	m := s.oldest()
@@ -200,7 +203,9 @@ func (s *sender) expire(now time.Time) {
 	}
 	m.due = true
 	s.firstDue = 0
-	s.rto = min(maxRTO, 2*s.rto)
+	if s.agentSeen {
+		s.rto = min(maxRTO, 2*s.rto)
+	}
 }
 
 // oldest is the oldest message that is not acknowledged, which is the head.

@@ -109,9 +109,6 @@ func (s *session) command(argv []string) *exec.Cmd {
 // attend connects the terminal with the channel until the terminal ends or the
 // session is cancelled.
 func (s *session) attend(ctx context.Context, term terminal) Result {
-	s.channel.handle(func(t frame.PayloadType, payload []byte) error {
-		return ptyInput(term, t, payload)
-	})
 	ended := make(chan error, 1)
 	s.readers.Go(func() {
 		err := sleep(ctx, s.cfg.Pace.BeforePrompt)
@@ -127,6 +124,11 @@ func (s *session) attend(ctx context.Context, term terminal) Result {
 			return Result{Status: StatusFailed}
 		}
 	}
+	// Only now, so that the profile is typed before what the user types; what
+	// has come already was not acknowledged and will come again.
+	s.channel.handle(func(t frame.PayloadType, payload []byte) error {
+		return ptyInput(term, t, payload)
+	})
 	select {
 	case <-ctx.Done():
 	case err := <-ended:
