@@ -271,6 +271,10 @@ func (u *user) run(command string) string {
 	return u.WaitMatch(fmt.Sprintf(`(?m)\bend%d:(\d+)`, u.commands))[1]
 }
 
+// waitPrompt waits for the prompt after a program that has the screen and the
+// keys to itself: what is typed before it has ended may be lost.
+func (u *user) waitPrompt() { u.WaitMatch(prompt + `\s*$`) }
+
 // wantRun runs a command that must succeed.
 func (u *user) wantRun(command string) {
 	if status := u.run(command); status != "0" {

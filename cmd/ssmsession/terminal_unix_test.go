@@ -116,6 +116,7 @@ func TestLessPages(t *testing.T) {
 	u.Type("G")
 	u.WaitFor("line 300 of it")
 	u.Type("q")
+	u.waitPrompt()
 	u.WaitGone("line 300 of it")
 	u.wantRun("true")
 }
