@@ -50,15 +50,15 @@ func (s *session) handshake(ctx context.Context) error {
 		// AWS's agent notices only after the timeout.
 		return context.Cause(ctx)
 	}
-	if answer.err != nil {
-		return answer.err
-	}
-	// In AWS's agent the acknowledgement and HandshakeComplete race; in this
-	// order no client is surprised.
+	// In AWS's agent the acknowledgement races with what follows, the end of
+	// the session or HandshakeComplete; in this order no client is surprised.
 	select {
 	case <-answer.acked:
 	case <-s.channel.link.Done():
 		return context.Cause(s.channel.link)
+	}
+	if answer.err != nil {
+		return answer.err
 	}
 	complete := frame.HandshakeCompletePayload{HandshakeTimeToComplete: time.Since(start).Nanoseconds()}
 	if s.separate() && compareVersions(answer.clientVersion, lastWithoutSeparate) <= 0 {
