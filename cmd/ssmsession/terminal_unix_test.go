@@ -140,7 +140,13 @@ func TestAPasteArrivesWhole(t *testing.T) {
 	t.Parallel()
 	u := startLocal(t)
 	file := filepath.Join(t.TempDir(), "f")
+	t.Cleanup(func() {
+		if info, err := os.Stat(file); err == nil && t.Failed() {
+			t.Logf("%d bytes of the paste have arrived", info.Size())
+		}
+	})
 	u.Type("cat > " + file + " && echo past''ed\r")
+	u.WaitFor("cat > ")
 	paste := lines(pasteSize, 4000)
 	u.Type(strings.ReplaceAll(paste, "\n", "\r")) // a terminal pastes Enter for a line's end
 	u.Type("\x04")

@@ -109,6 +109,16 @@ func (s *session) command(argv []string) *exec.Cmd {
 // attend connects the terminal with the channel until the terminal ends or the
 // session is cancelled.
 func (s *session) attend(ctx context.Context, term terminal) Result {
+	takeInput := func() {
+		s.channel.handle(func(t frame.PayloadType, payload []byte) error {
+			return ptyInput(term, t, payload)
+		})
+	}
+	profile := s.cfg.Document.ShellProfile
+	typed := s.cfg.Document.SessionType == frame.StandardStream && strings.TrimSpace(profile) != ""
+	if !typed {
+		takeInput()
+	}
 	ended := make(chan error, 1)
 	s.readers.Go(func() {
 		err := sleep(ctx, s.cfg.Pace.BeforePrompt)
@@ -117,18 +127,15 @@ func (s *session) attend(ctx context.Context, term terminal) Result {
 		}
 		ended <- err
 	})
-	doc := s.cfg.Document
-	if doc.SessionType == frame.StandardStream && strings.TrimSpace(doc.ShellProfile) != "" {
-		if _, err := io.WriteString(term, doc.ShellProfile+"\n"); err != nil && ctx.Err() == nil {
+	if typed {
+		if _, err := io.WriteString(term, profile+"\n"); err != nil && ctx.Err() == nil {
 			s.log.Error("cannot type the shell profile", "err", err)
 			return Result{Status: StatusFailed}
 		}
+		// Only now, so that the profile comes before what the user types; what
+		// has come already was not acknowledged and will come again.
+		takeInput()
 	}
-	// Only now, so that the profile is typed before what the user types; what
-	// has come already was not acknowledged and will come again.
-	s.channel.handle(func(t frame.PayloadType, payload []byte) error {
-		return ptyInput(term, t, payload)
-	})
 	select {
 	case <-ctx.Done():
 	case err := <-ended:
