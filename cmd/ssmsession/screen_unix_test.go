@@ -154,6 +154,16 @@ func (s *screen) WaitFor(text string) {
 	s.until(fmt.Sprintf("the screen shows %q", text), func(shown string) bool { return strings.Contains(shown, text) })
 }
 
+// WaitPast waits until a text has been shown since the screen was opened, even if
+// it has scrolled away since.
+func (s *screen) WaitPast(text string) {
+	s.until(fmt.Sprintf("%q was shown", text), func(string) bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return strings.Contains(s.raw.String(), text)
+	})
+}
+
 // WaitGone waits until the screen does not show a text any more.
 func (s *screen) WaitGone(text string) {
 	s.until(fmt.Sprintf("the screen shows no %q", text), func(shown string) bool { return !strings.Contains(shown, text) })

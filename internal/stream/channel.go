@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ssmsession/ssmsession/internal/crash"
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
 )
 
@@ -61,6 +62,9 @@ type Config struct {
 	// AliveCount intervals (0 for DefaultAliveCount) is lost.
 	AliveInterval time.Duration
 	AliveCount    int
+	// Notify is told what happens to the Channel, in order, by its loop: it
+	// must return at once. Nil for nobody.
+	Notify func(Notice)
 	// Log gets what is worth knowing when something goes wrong, never a
 	// payload or a token; nil for silence.
 	Log *slog.Logger
@@ -150,6 +154,9 @@ func Open(ctx context.Context, cfg Config) *Channel {
 	if cfg.AliveCount <= 0 {
 		cfg.AliveCount = DefaultAliveCount
 	}
+	if cfg.Notify == nil {
+		cfg.Notify = func(Notice) {}
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -169,10 +176,15 @@ func Open(ctx context.Context, cfg Config) *Channel {
 
 // run is the loop's goroutine; done is its visible end.
 func (c *Channel) run(ctx context.Context) {
+	defer close(c.done)
 	l := newLoop(c)
-	c.err = l.run(ctx)
+	c.err = c.loop(ctx, l)
 	c.stats = l.stats()
-	close(c.done)
+}
+
+func (c *Channel) loop(ctx context.Context, l *loop) (err error) {
+	defer crash.Catch(&err)
+	return l.run(ctx)
 }
 
 // Send sends p as one or more messages of type t, in order, and returns once

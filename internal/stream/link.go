@@ -3,6 +3,7 @@ package stream
 import (
 	"sync"
 
+	"github.com/ssmsession/ssmsession/internal/crash"
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
 )
 
@@ -58,8 +59,11 @@ func newLink(sock Socket) *link {
 	return l
 }
 
-func (l *link) read() {
-	l.lost <- l.sock.Receive(func(full *frame.Batch) *frame.Batch {
+func (l *link) read() { l.lost <- l.receive() }
+
+func (l *link) receive() (err error) {
+	defer crash.Catch(&err)
+	return l.sock.Receive(func(full *frame.Batch) *frame.Batch {
 		if full != nil {
 			select {
 			case l.in <- full:
@@ -81,7 +85,7 @@ func (l *link) write() {
 	for {
 		select {
 		case b := <-l.out:
-			if err := l.sock.Send(b); err != nil {
+			if err := l.send(b); err != nil {
 				l.mute <- err
 				return
 			}
@@ -90,6 +94,11 @@ func (l *link) write() {
 			return
 		}
 	}
+}
+
+func (l *link) send(b *frame.Batch) (err error) {
+	defer crash.Catch(&err)
+	return l.sock.Send(b)
 }
 
 // close ends the socket and waits for both goroutines.

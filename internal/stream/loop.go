@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/ssmsession/ssmsession/internal/crash"
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
 )
 
@@ -34,6 +35,7 @@ type loop struct {
 	lostAt  time.Time    // when the last link ended
 	lastErr error        // why the last attempt failed
 
+	heard    bool // something has come from the far end
 	started  bool
 	flushing time.Time // when Close was called; zero before
 	end      error     // why the Channel is over; what is kept is still read
@@ -268,6 +270,9 @@ func (l *loop) dial(ctx context.Context) {
 	}
 	wait, resume := backoff(l.dials), !l.lostAt.IsZero()
 	l.dials++
+	if resume {
+		l.cfg.Notify(Notice{Kind: Reconnecting, Attempt: l.dials, For: time.Since(l.lostAt), Err: l.lastErr})
+	}
 	result := make(chan dialed, 1)
 	l.dialed = result
 	go func() {
@@ -277,9 +282,15 @@ func (l *loop) dial(ctx context.Context) {
 			result <- dialed{err: context.Cause(ctx)}
 			return
 		}
-		sock, token, err := l.cfg.Dial(ctx, resume)
-		result <- dialed{sock, token, err}
+		result <- l.connect(ctx, resume)
 	}()
+}
+
+// connect is one attempt.
+func (l *loop) connect(ctx context.Context, resume bool) (d dialed) {
+	defer crash.Catch(&d.err)
+	d.sock, d.token, d.err = l.cfg.Dial(ctx, resume)
+	return d
 }
 
 // adopt makes a dialled socket the link, or notes why there is none. The first
@@ -324,6 +335,9 @@ func (l *loop) unlink(now time.Time, why error) {
 	l.lastErr = why
 	if l.lostAt.IsZero() || l.dials == 0 {
 		l.lostAt = now
+	}
+	if permanent(why) && l.end == nil {
+		l.end = why
 	}
 	l.cfg.Log.Debug("connection lost", "error", why)
 }
@@ -394,7 +408,7 @@ func (l *loop) message(now time.Time, p []byte) {
 		l.cfg.Log.Debug("message dropped", "type", string(m.Type), "length", len(p), "error", err)
 		return
 	}
-	l.dials = 0 // the link has proved itself
+	l.proved(now)
 	switch m.Type {
 	case frame.OutputStreamData:
 		l.snd.resume()
@@ -411,6 +425,7 @@ func (l *loop) message(now time.Time, p []byte) {
 		l.snd.acked(now, sequence)
 	case frame.PausePublication:
 		l.cfg.Log.Debug("paused by the service")
+		l.cfg.Notify(Notice{Kind: Paused})
 		l.snd.pause(now)
 	case frame.StartPublication:
 		l.snd.resume()
@@ -418,6 +433,22 @@ func (l *loop) message(now time.Time, p []byte) {
 		l.channelClosed(m.Payload)
 	default:
 		l.cfg.Log.Debug("message of unknown type dropped", "type", string(m.Type))
+	}
+}
+
+// proved notes that the link works: something came over it that the service or
+// the agent had to say.
+func (l *loop) proved(now time.Time) {
+	if l.dials == 0 {
+		return
+	}
+	l.dials = 0
+	if !l.heard {
+		l.heard = true
+		l.cfg.Notify(Notice{Kind: Heard})
+	}
+	if !l.lostAt.IsZero() {
+		l.cfg.Notify(Notice{Kind: Resumed, For: now.Sub(l.lostAt)})
 	}
 }
 

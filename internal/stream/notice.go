@@ -1,0 +1,27 @@
+package stream
+
+import "time"
+
+// NoticeKind says what happened to a Channel.
+type NoticeKind int
+
+const (
+	// Heard is the first message that came from the far end, once in a
+	// Channel's life.
+	Heard NoticeKind = iota + 1
+	// Reconnecting comes before each attempt to get a lost link back.
+	Reconnecting
+	// Resumed tells that something came over a link that was got back.
+	Resumed
+	// Paused tells that the service asked to send less.
+	Paused
+)
+
+// Notice is something that happened to a Channel and that its user, or the user's
+// script, may want to know.
+type Notice struct {
+	Kind    NoticeKind
+	Attempt int           // of Reconnecting, from 1
+	For     time.Duration // since the link was lost; Reconnecting and Resumed
+	Err     error         // why the link was lost or the last attempt failed; Reconnecting
+}

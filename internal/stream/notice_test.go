@@ -1,0 +1,164 @@
+package stream_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"reflect"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ssmsession/ssmsession/internal/crash"
+	"github.com/ssmsession/ssmsession/internal/stream"
+	"github.com/ssmsession/ssmsession/internal/stream/frame"
+	. "github.com/ssmsession/ssmsession/internal/stream/streamtest"
+)
+
+func TestNotices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex // guards got
+		var got []stream.Notice
+		count := func() int {
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			return len(got)
+		}
+		want := func(why string, notices ...stream.Notice) {
+			t.Helper()
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			if len(got) != len(notices) || len(got) > 0 && !reflect.DeepEqual(got, notices) {
+				t.Errorf("%s: told %+v, want %+v", why, got, notices)
+			}
+			got = nil
+		}
+		cfg := quiet()
+		cfg.Notify = func(n stream.Notice) {
+			mu.Lock()
+			defer mu.Unlock()
+			got = append(got, n)
+		}
+		r := New(t, cfg)
+		r.Open()
+		want("an open socket says nothing")
+		r.Inject(Output(0, "$"))
+		want("the first message", stream.Notice{Kind: stream.Heard})
+		r.Inject(Output(1, "$"))
+		want("the next one is no news")
+		r.Inject(Control(frame.PausePublication))
+		want("a pause", stream.Notice{Kind: stream.Paused})
+
+		cut := errors.New("cut")
+		r.Socket().Cut(cut)
+		want("a lost socket", stream.Notice{Kind: stream.Reconnecting, Attempt: 1, Err: cut})
+		r.Open()
+		want("a new socket has yet to prove itself")
+		time.Sleep(3 * time.Second)
+		r.Inject(Output(2, "$"))
+		want("it does", stream.Notice{Kind: stream.Resumed, For: 3 * time.Second})
+		r.Inject(Output(3, "$"))
+		want("once")
+
+		refused := errors.New("no route")
+		r.Refuse(refused)
+		r.Socket().Cut(cut)
+		for count() < 3 {
+			time.Sleep(10 * time.Millisecond)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for i, n := range got[:3] {
+			why := refused
+			if i == 0 {
+				why = cut
+			}
+			if n.Kind != stream.Reconnecting || n.Attempt != i+1 || !errors.Is(n.Err, why) {
+				t.Errorf("attempt %d is told as %+v", i+1, n)
+			}
+		}
+	})
+}
+
+// blowing is a Socket whose parts panic as asked.
+type blowing struct {
+	stream.Socket
+	receive, send bool
+	closed        chan struct{}
+}
+
+func (b *blowing) Receive(func(*frame.Batch) *frame.Batch) error {
+	if b.receive {
+		panic("in Receive")
+	}
+	<-b.closed
+	return io.EOF
+}
+
+func (b *blowing) Send(*frame.Batch) error {
+	if b.send {
+		panic("in Send")
+	}
+	return nil
+}
+
+func (b *blowing) Close() error {
+	close(b.closed)
+	return nil
+}
+
+// A panic is the end of the session, in order: nothing hangs, nothing is left,
+// and nobody tries again.
+func TestAPanicEndsTheChannel(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		socket blowing
+		dial   bool
+		notify bool
+		want   string
+	}{
+		{name: "of the reader", socket: blowing{receive: true}, want: "internal error: in Receive"},
+		{name: "of the writer", socket: blowing{send: true}, want: "internal error: in Send"},
+		{name: "of the dial", dial: true, want: "internal error: in Dial"},
+		{name: "of the loop", notify: true, want: "internal error: in the loop"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cfg := quiet()
+				cfg.Dial = func(context.Context, bool) (stream.Socket, string, error) {
+					if tt.dial {
+						panic("in Dial")
+					}
+					socket := tt.socket
+					socket.closed = make(chan struct{})
+					return &socket, "token", nil
+				}
+				if tt.notify {
+					cfg.Dial = func(context.Context, bool) (stream.Socket, string, error) {
+						return short{}, "token", nil
+					}
+					cfg.Notify = func(stream.Notice) { panic("in the loop") }
+				}
+				channel := stream.Open(t.Context(), cfg)
+				_, _, err := channel.Recv(t.Context())
+				crashed := (*crash.Error)(nil)
+				if !errors.As(err, &crashed) || err.Error() != tt.want {
+					t.Errorf("Recv gives %v, want %s", err, tt.want)
+				}
+				if err := channel.Close(); !errors.As(err, &crashed) {
+					t.Errorf("Close gives %v", err)
+				}
+			})
+		})
+	}
+}
+
+// short is a Socket that ends at once, so that the loop has something to tell.
+type short struct{}
+
+func (short) Receive(func(*frame.Batch) *frame.Batch) error { return io.EOF }
+func (short) Send(*frame.Batch) error                       { return nil }
+func (short) Close() error                                  { return nil }
