@@ -57,3 +57,10 @@ type KindError struct{ SessionType frame.SessionType }
 func (e *KindError) Error() string {
 	return fmt.Sprintf("the document opens a session of type %s, which is not a shell", e.SessionType)
 }
+
+// LineError is a line of input that is longer than MaxLine.
+type LineError struct{}
+
+func (*LineError) Error() string {
+	return fmt.Sprintf("a line of the input is longer than %d bytes, which is all that a terminal takes", MaxLine)
+}

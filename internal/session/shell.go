@@ -7,18 +7,35 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
+	"github.com/ssmsession/ssmsession/internal/crash"
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
 )
 
 // endOfInput is what a terminal sends for the end of a file (Ctrl-D).
 const endOfInput = 0x04
 
+// How long to wait before the end of input is told again: it grows from the
+// first to the last.
+const (
+	firstAgain = 100 * time.Millisecond
+	lastAgain  = 5 * time.Second
+)
+
+// MaxLine is the longest line that a terminal takes, in bytes without the line
+// break: Linux's limit. What is longer is cut without a word.
+const MaxLine = 4095
+
 // Shell is an interactive session, or a command's: bytes both ways, and the
 // terminal's size.
 type Shell struct {
 	In       Input
 	Out, Err io.Writer
+	// Piped tells that In is not a keyboard. The terminal at the far end takes
+	// it as lines, then; one longer than MaxLine ends the session with a
+	// *LineError instead of arriving in part.
+	Piped bool
 	// Term is nil where there is no terminal; no size is sent then.
 	Term Terminal
 	// Begun is called once, when the session has started. May be nil.
@@ -37,7 +54,7 @@ func (s Shell) Run(ctx context.Context, peer Peer) error {
 	defer cancel(nil)
 	side := func(f func(context.Context, Peer) error) {
 		wg.Go(func() {
-			if err := f(ctx, peer); err != nil {
+			if err := safely(ctx, peer, f); err != nil {
 				cancel(err)
 			}
 		})
@@ -49,7 +66,7 @@ func (s Shell) Run(ctx context.Context, peer Peer) error {
 	side(s.watchStart)
 
 	ended := make(chan error, 1)
-	go func() { ended <- s.output(ctx, peer) }()
+	go func() { ended <- safely(ctx, peer, s.output) }()
 	select {
 	case err := <-ended:
 		return err
@@ -62,6 +79,12 @@ func (s Shell) Run(ctx context.Context, peer Peer) error {
 	default:
 		return context.Cause(ctx)
 	}
+}
+
+// safely calls f and turns its panic into an error, for a goroutine.
+func safely(ctx context.Context, peer Peer, f func(context.Context, Peer) error) (err error) {
+	defer crash.Catch(&err)
+	return f(ctx, peer)
 }
 
 // output carries what comes to where it belongs, until the session ends.
@@ -95,31 +118,70 @@ func (s Shell) output(ctx context.Context, peer Peer) error {
 	}
 }
 
-// input carries the user's bytes. Their end is the end of input for the far
-// end too, as far as a terminal has one: Ctrl-D ends a line's worth of input,
-// so what does not end with a line break takes two.
+// input carries the user's bytes, then their end.
 func (s Shell) input(ctx context.Context, peer Peer) error {
-	last := byte('\n')
+	var line pipedLine
 	for {
 		p, err := s.In.Read(ctx)
+		if errors.Is(err, io.EOF) {
+			return quiet(ctx, s.endInput(ctx, peer, &line))
+		}
 		if err != nil {
-			if !errors.Is(err, io.EOF) {
-				return quiet(ctx, err)
-			}
-			end := []byte{endOfInput}
-			if last != '\n' && last != '\r' {
-				end = append(end, endOfInput)
-			}
-			return quiet(ctx, peer.Send(ctx, frame.Output, end))
-		}
-		if len(p) == 0 {
-			continue
-		}
-		last = p[len(p)-1]
-		if err := peer.Send(ctx, frame.Output, p); err != nil {
 			return quiet(ctx, err)
 		}
+		whole, tooLong := line.add(p)
+		if s.Piped && tooLong {
+			p = p[:whole]
+		}
+		if len(p) > 0 {
+			if err := peer.Send(ctx, frame.Output, p); err != nil {
+				return quiet(ctx, err)
+			}
+		}
+		if s.Piped && tooLong {
+			return &LineError{}
+		}
 	}
+}
+
+// endInput tells the end of the user's bytes as far as a terminal can. It is told
+// again and again: each only ends one read of one program, and one that comes
+// while a program changes the terminal's mode is lost.
+func (s Shell) endInput(ctx context.Context, peer Peer, line *pipedLine) error {
+	if s.Piped && line.length > 0 {
+		// Half a line would wait for its Enter for ever.
+		if err := peer.Send(ctx, frame.Output, []byte{'\n'}); err != nil {
+			return err
+		}
+	}
+	for again := firstAgain; ; again = min(2*again, lastAgain) {
+		if err := peer.Send(ctx, frame.Output, []byte{endOfInput}); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(again):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// pipedLine measures the last line of what was sent.
+type pipedLine struct{ length int }
+
+// add takes what comes next. When it makes a line too long, whole is how much of
+// p is in the lines before.
+func (l *pipedLine) add(p []byte) (whole int, tooLong bool) {
+	for i, b := range p {
+		if b == '\n' || b == '\r' {
+			l.length, whole = 0, i+1
+			continue
+		}
+		if l.length++; l.length > MaxLine {
+			return whole, true
+		}
+	}
+	return len(p), false
 }
 
 // sizes tells the far end the size: at once, for an agent that has its pty

@@ -1,12 +1,16 @@
 package session
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/ssmsession/ssmsession/internal/crash"
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
 )
 
@@ -110,27 +114,28 @@ func TestShellForwardsInput(t *testing.T) {
 	})
 }
 
-// A terminal's end of file ends a line's worth of input: after a line break
-// there is nothing to end but the input itself, after half a line the first one
-// only hands that half over.
 func TestShellTellsTheEndOfInput(t *testing.T) {
 	for _, tt := range []struct {
-		name  string
-		input []string
-		want  []message
+		name     string
+		keyboard bool
+		input    []string
+		want     []message
 	}{
-		{"once when there was none", nil, []message{typed("\x04")}},
-		{"once after a line", []string{"ls\n"}, []message{typed("ls\n"), typed("\x04")}},
-		{"once after Enter", []string{"ls\r"}, []message{typed("ls\r"), typed("\x04")}},
-		{"twice after half a line", []string{"ls"}, []message{typed("ls"), typed("\x04\x04")}},
-		{"twice after half a line that follows one", []string{"ls\n", "pw", "d"},
-			[]message{typed("ls\n"), typed("pw"), typed("d"), typed("\x04\x04")}},
-		{"by the last byte, whatever the pieces", []string{"l", "s\n", ""},
+		{"when there was none", false, nil, []message{typed("\x04")}},
+		{"after a line", false, []string{"ls\n"}, []message{typed("ls\n"), typed("\x04")}},
+		{"after Enter", false, []string{"ls\r"}, []message{typed("ls\r"), typed("\x04")}},
+		{"after half a line, which it completes", false, []string{"ls"},
+			[]message{typed("ls"), typed("\n"), typed("\x04")}},
+		{"after half a line that follows one", false, []string{"ls\n", "pw", "d"},
+			[]message{typed("ls\n"), typed("pw"), typed("d"), typed("\n"), typed("\x04")}},
+		{"by the last byte, whatever the pieces", false, []string{"l", "s\n", ""},
 			[]message{typed("l"), typed("s\n"), typed("\x04")}},
+		{"but presses no Enter at a keyboard", true, []string{"ls"}, []message{typed("ls"), typed("\x04")}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)
+				r.shell.Piped = !tt.keyboard
 				r.run()
 				r.start(shellStart)
 				for _, p := range tt.input {
@@ -151,6 +156,105 @@ func TestShellTellsTheEndOfInput(t *testing.T) {
 		})
 	}
 }
+
+// One Ctrl-D ends one read of one program, and one that meets a terminal between
+// two modes ends nothing.
+func TestShellTellsTheEndOfInputAgainUntilTheSessionEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.shell.Piped = true
+		r.run()
+		r.start(shellStart)
+		r.endInput(io.EOF)
+		r.wantSent("the end", typed("\x04"))
+		for again := firstAgain; again < 2*lastAgain; again *= 2 {
+			pause := min(again, lastAgain)
+			time.Sleep(pause - time.Millisecond)
+			r.wantSent(fmt.Sprintf("nothing before %v are over", pause))
+			time.Sleep(time.Millisecond)
+			r.wantSent(fmt.Sprintf("the end again after %v", pause), typed("\x04"))
+		}
+		time.Sleep(3 * lastAgain)
+		r.wantSent("steadily then", typed("\x04"), typed("\x04"), typed("\x04"))
+		r.end(errClosed)
+		_ = r.wait() // not what this is about
+	})
+}
+
+func TestShellRefusesALineThatNoTerminalTakes(t *testing.T) {
+	full := strings.Repeat("x", MaxLine)
+	for _, tt := range []struct {
+		name     string
+		keyboard bool
+		input    []string
+		want     []message
+		tooLong  bool
+	}{
+		{"not one that fits", false, []string{full + "\n", full + "\r"}, []message{typed(full + "\n"), typed(full + "\r")}, false},
+		{"in one piece", false, []string{full + "x\n"}, nil, true},
+		{"after lines that are sent", false, []string{"ls\npwd\n" + full + "x"}, []message{typed("ls\npwd\n")}, true},
+		{"in two pieces", false, []string{"ls\n" + full, "x\n"}, []message{typed("ls\n" + full)}, true},
+		{"but no program that reads keys", true, []string{full + "x"}, []message{typed(full + "x")}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.shell.Piped = !tt.keyboard
+				r.run()
+				r.start(shellStart)
+				for _, p := range tt.input {
+					r.press(p)
+				}
+				r.wantSent("what fits", tt.want...)
+				if !tt.tooLong {
+					r.wantRunning("nothing is wrong")
+					r.end(errClosed)
+				}
+				err := r.wait()
+				if long := (*LineError)(nil); errors.As(err, &long) != tt.tooLong {
+					t.Errorf("the session ended with %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestAPanicOfAPartEndsTheShell(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		set  func(*rig)
+	}{
+		{"of the output", func(r *rig) { r.shell.Out = panicking{} }},
+		{"of the input", func(r *rig) { r.shell.In = panicking{} }},
+		{"of the terminal", func(r *rig) { r.shell.Term = panicking{} }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				tt.set(r)
+				r.run()
+				r.start(shellStart)
+				select {
+				case r.peer.coming <- message{frame.Output, "x"}:
+				case err := <-r.result: // before it could be said
+					r.result <- err
+				}
+				crashed := (*crash.Error)(nil)
+				if err := r.wait(); !errors.As(err, &crashed) {
+					t.Errorf("the session ended with %v, want the panic", err)
+				}
+			})
+		})
+	}
+}
+
+// panicking is a part of a Shell that panics.
+type panicking struct{}
+
+func (panicking) Write([]byte) (int, error)               { panic("writing") }
+func (panicking) Read(context.Context) ([]byte, error)    { panic("reading") }
+func (panicking) Size() (cols, rows int, err error)       { panic("measuring") }
+func (panicking) Resized(context.Context) <-chan struct{} { return nil }
 
 func TestShellDeliversOutput(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
