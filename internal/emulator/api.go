@@ -25,9 +25,12 @@ type operation struct {
 	call    func(c caller, body []byte) (any, error)
 }
 
-// caller is who makes a request: there is one user, so it is but the host by which
-// it reached us.
-type caller struct{ host string }
+// caller is who makes a request, and the host by which it reached us. Who need not
+// sign is nobody.
+type caller struct {
+	principal
+	host string
+}
 
 // operations gives every action by its X-Amz-Target. Another service of this
 // protocol is more lines here.
@@ -89,6 +92,10 @@ func decode(body []byte, in any) error {
 // serveAPI answers one call of the API. Of what is logged, the error may name
 // targets, documents and keys' faults, never a key or a token.
 func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
+	if isQuery(r) {
+		s.serveQuery(w, r)
+		return
+	}
 	target := r.Header.Get("X-Amz-Target")
 	out, err := s.callAPI(w, r, target)
 	w.Header().Set("Content-Type", contentType)
@@ -107,22 +114,31 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// callAPI goes the way of every call: who is it, may it, is it well-formed, do it.
-// The body is read before anything is known of the caller, as the signature covers
-// it; that is what its limit is for.
-func (s *Server) callAPI(w http.ResponseWriter, r *http.Request, target string) (any, error) {
+// readBody reads the body of a request. That comes before anything is known of the
+// caller, as the signature covers it; that is what its limit is for.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyLimit))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return nil, errTooLarge
+	}
 	if err != nil {
-		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-			return nil, errTooLarge
-		}
 		return nil, errSerialization
+	}
+	return body, nil
+}
+
+// callAPI goes the way of every call: who is it, may it, is it well-formed, do it.
+func (s *Server) callAPI(w http.ResponseWriter, r *http.Request, target string) (any, error) {
+	body, err := readBody(w, r)
+	if err != nil {
+		return nil, err
 	}
 	op, known := s.api[target]
 	if !known {
 		op.service = "ssm"
 	}
-	if err := s.authenticate(r, body, op.service); err != nil {
+	who, err := s.authenticate(r, body, op.service)
+	if err != nil {
 		return nil, err
 	}
 	if !known {
@@ -132,5 +148,5 @@ func (s *Server) callAPI(w http.ResponseWriter, r *http.Request, target string) 
 	if s.denied(action) {
 		return nil, s.accessDenied(op.service+":"+action, "arn:aws:"+op.service+":"+s.cfg.Region+":"+s.cfg.AccountID+":*")
 	}
-	return op.call(caller{host: r.Host}, body)
+	return op.call(caller{principal: who, host: r.Host}, body)
 }

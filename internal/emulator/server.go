@@ -59,11 +59,14 @@ type Config struct {
 	// AgentVersion is which agent to play, three or four numbers: what an older
 	// agent could not do, this one cannot either.
 	AgentVersion string
-	// Deny names actions of the API ("StartSession") and documents that callers
+	// Deny names actions ("StartSession", "AssumeRole") and documents that callers
 	// have no permission for.
-	Deny   []string
-	Pace   Pace
-	Limits Limits
+	Deny []string
+	// MFACode is what the caller's MFA device shows, six digits, all the time. Roles
+	// whose name starts with "mfa" can only be assumed with it.
+	MFACode string
+	Pace    Pace
+	Limits  Limits
 	// Region and AccountID are the ones to sign for and to be named in ARNs.
 	Region, AccountID string
 	Log               *slog.Logger // nil: none. Never a token or a byte of payload.
@@ -83,6 +86,7 @@ func (c *Config) setDefaults() {
 	c.AgentVersion = cmp.Or(c.AgentVersion, DefaultAgentVersion)
 	c.Region = cmp.Or(c.Region, DefaultRegion)
 	c.AccountID = cmp.Or(c.AccountID, DefaultAccountID)
+	c.MFACode = cmp.Or(c.MFACode, DefaultMFACode)
 	c.Pace = cmp.Or(c.Pace, PaceOff)
 	c.Limits.Token = cmp.Or(c.Limits.Token, 5*time.Minute)
 	c.Limits.Attach = cmp.Or(c.Limits.Attach, 10*time.Minute)
@@ -104,6 +108,9 @@ func (c *Config) check() error {
 	}
 	if !regexp.MustCompile(`^[0-9]{1,6}(\.[0-9]{1,6}){2,3}$`).MatchString(c.AgentVersion) {
 		return fmt.Errorf("agent version is %q, not three or four numbers", c.AgentVersion)
+	}
+	if !regexp.MustCompile(`^[0-9]{6}$`).MatchString(c.MFACode) {
+		return errors.New("the MFA code is not six digits")
 	}
 	for _, t := range c.Targets {
 		if t.ID == "" || len(t.ID) > 400 {
@@ -131,6 +138,8 @@ type Server struct {
 	key       aws.Credentials // secret
 	signer    *v4.Signer
 	api       map[string]operation
+	query     map[string]queryOperation
+	temporary temporaryKeys
 	documents documents
 	play      playFunc
 	sessions  sessions
@@ -166,7 +175,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		cfg:       cfg,
 		log:       cfg.Log,
 		started:   time.Now(),
-		key:       newKey(),
+		key:       newKey("AKIA"),
 		signer:    v4.NewSigner(),
 		documents: documents,
 		play:      agent.Run,
@@ -175,6 +184,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	s.url = s.scheme() + "://" + reachable(listener.Addr())
 	s.api = s.operations()
+	s.query = s.queryOperations()
 	if cfg.TLS {
 		if listener, s.caFile, err = serveTLS(listener); err != nil {
 			return nil, errors.Join(err, listener.Close())
@@ -269,8 +279,8 @@ func (s *Server) documentARN(name string) string {
 // URL is where the API is: http or https, an address of this machine and a port.
 func (s *Server) URL() string { return s.url }
 
-// Credentials are the one access key that requests must be signed with. They are
-// secret.
+// Credentials are the access key that requests must be signed with, if not with a
+// temporary one that was had with it. They are secret.
 func (s *Server) Credentials() (accessKeyID, secretAccessKey string) {
 	return s.key.AccessKeyID, s.key.SecretAccessKey
 }
