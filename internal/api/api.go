@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
@@ -47,6 +48,9 @@ const (
 	maxKey    = 255
 	maxValue  = 65535
 )
+
+// abandonTime is what ending a session may take that began and cannot be used.
+const abandonTime = 5 * time.Second
 
 // Validate reports what the service would refuse of the request, as an error
 // whose Usage is true. Start calls it; a command may call it before it looks
@@ -111,7 +115,8 @@ func checkText(s string, limit int) string {
 }
 
 // Start starts a session and returns its grant. An answer without one of the
-// three members of a grant is an error that names it.
+// three members of a grant is an error that names it; a session it began all
+// the same is ended first.
 //
 // The SDK repeats a call that failed on the network or by the service's fault
 // (standard mode, three attempts in all), so that a lost answer can leave a
@@ -132,9 +137,28 @@ func (c *Client) Start(ctx context.Context, r StartRequest) (Grant, error) {
 	}
 	g := Grant{SessionID: text(out.SessionId), StreamURL: text(out.StreamUrl), Token: NewSecret(text(out.TokenValue))}
 	if missing := g.missing(); missing != "" {
-		return Grant{}, call.badAnswer("the service's answer has no " + missing)
+		return Grant{}, c.abandon(ctx, g, call.badAnswer("the service's answer has no "+missing))
 	}
 	return g, nil
+}
+
+// abandon ends the session of a grant that is of no use, if it names one, and
+// returns e. It has time of its own: the call that began the session may have
+// used up its caller's.
+func (c *Client) abandon(ctx context.Context, g Grant, e *Error) *Error {
+	if g.SessionID != "" {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTime)
+		defer cancel()
+		if err := c.Terminate(ctx, g.SessionID); err != nil {
+			e.err = err
+			e.Hint = "the session is left behind: end it with  aws ssm terminate-session --session-id " +
+				shellWord(g.SessionID) + c.caller.flags
+		}
+	}
+	if c.caller.isolated {
+		e.Hint = ""
+	}
+	return e
 }
 
 // missing returns the service's name of the first member the grant lacks.

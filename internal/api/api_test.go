@@ -73,6 +73,39 @@ func TestStartNamesTheMemberThatIsMissing(t *testing.T) {
 	}
 }
 
+func TestASessionThatCannotBeUsedIsEnded(t *testing.T) {
+	const half = `{"SessionId":"jane-01","StreamUrl":"wss://x"}`
+	t.Run("even when the caller's time is up", func(t *testing.T) {
+		accountEnv(t)
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		var ended []string
+		s := newActions(t, map[string]http.HandlerFunc{
+			"StartSession": func(w http.ResponseWriter, _ *http.Request) { answer(t, w, 200, half) },
+			"TerminateSession": func(w http.ResponseWriter, r *http.Request) {
+				ended = append(ended, form(t, r))
+				cancel()
+				answer(t, w, 200, `{}`)
+			},
+		})
+		_, err := mustNew(t, Config{EndpointURL: s.URL}).Start(ctx, StartRequest{Target: "i-0abc"})
+		wantError(t, err, CodeBadAnswer, "cannot start session on i-0abc: the service's answer has no TokenValue", "try again, and check the endpoint")
+		if len(ended) != 1 || ended[0] != `{"SessionId":"jane-01"}` {
+			t.Errorf("the service was asked to end %q, want jane-01 once", ended)
+		}
+	})
+	t.Run("and if it cannot be ended, the user is told how", func(t *testing.T) {
+		accountEnv(t)
+		s := newActions(t, map[string]http.HandlerFunc{
+			"StartSession":     func(w http.ResponseWriter, _ *http.Request) { answer(t, w, 200, half) },
+			"TerminateSession": func(w http.ResponseWriter, _ *http.Request) { answer(t, w, 400, `{"__type":"AccessDeniedException"}`) },
+		})
+		_, err := mustNew(t, Config{EndpointURL: s.URL}).Start(context.Background(), StartRequest{Target: "i-0abc"})
+		wantError(t, err, CodeBadAnswer, "cannot start session on i-0abc: the service's answer has no TokenValue",
+			"the session is left behind: end it with  aws ssm terminate-session --session-id jane-01 --endpoint-url "+s.URL)
+	})
+}
+
 func TestStartRefusesBadInputWithoutACall(t *testing.T) {
 	long := func(n int) string { return strings.Repeat("é", n) }
 	for _, tt := range []struct {

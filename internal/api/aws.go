@@ -1,12 +1,15 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -14,6 +17,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/smithy-go/logging"
 	"github.com/aws/smithy-go/middleware"
@@ -23,19 +27,42 @@ import (
 // in the environment and the shared files.
 type Config struct {
 	// Region, Profile and EndpointURL win over the environment when not empty.
-	// EndpointURL is the address of SSM only; STS and SSO keep theirs.
+	// EndpointURL is the address of SSM only; STS and SSO keep theirs. So does
+	// AWS_ENDPOINT_URL: the SDK makes the clients that fetch credentials before
+	// it reads it. AWS_ENDPOINT_URL_STS, _SSO and _SSO_OIDC hold for those.
+	//
+	// A profile given here wins over keys in the environment, with one
+	// exception: under "aws-vault exec NAME" (AWS_VAULT is NAME) the
+	// environment's keys are those of profile NAME, and the shared file most
+	// likely has none for it. So they hold when Profile, or AWS_PROFILE, is
+	// NAME, too. Another Profile still wins.
 	Region, Profile, EndpointURL string
 
 	// Keys, when not nil, isolate the client from the user's AWS set-up: these
 	// keys, Region and EndpointURL are then all it knows. No shared file, no
 	// AWS_* variable, no instance metadata, no proxy. It is how the built-in
-	// emulator is reached. Region and EndpointURL are required then, and
-	// Profile must be empty.
+	// emulator is reached. Region and EndpointURL are required then, Profile
+	// must be empty, and CABundle, Insecure, Proxy and Prompt are not looked at.
 	Keys *Keys
 
-	// Transport, when not nil, has the last word on the HTTP transport of the
-	// calls, after the SDK's own settings and before AWS_CA_BUNDLE's.
-	Transport func(*http.Transport)
+	// CABundle is PEM. Its certificates are trusted instead of the system's,
+	// and instead of those AWS_CA_BUNDLE names.
+	CABundle []byte
+
+	// Insecure takes any certificate, of SSM and of whom credentials are asked
+	// (STS, SSO): whoever is in the way can then read and use them.
+	Insecure bool
+
+	// Proxy names the proxy of a request, as http.Transport has it. Nil: what
+	// net/http finds in the environment. Instance metadata is never asked
+	// through a proxy: the address is this machine's own.
+	Proxy func(*http.Request) (*url.URL, error)
+
+	// Prompt asks the user for the MFA code of a role to be assumed. It returns
+	// as soon as ctx ends. Any call may need it: credentials expire, and
+	// Resume looks for fresh ones. Nil: nothing may prompt, and a profile that
+	// needs a code is an error of New.
+	Prompt func(ctx context.Context, question string) (string, error)
 
 	// Version is ours, for the User-Agent.
 	Version string
@@ -109,9 +136,6 @@ func (c Config) isolated() *Client {
 		// Not even HTTP_PROXY: net/http would spare loopback by itself, but
 		// the one address this client knows needs no such reasoning.
 		t.Proxy = nil
-		if c.Transport != nil {
-			c.Transport(t)
-		}
 	})
 	return &Client{
 		ssm: ssm.New(ssm.Options{
@@ -128,36 +152,65 @@ func (c Config) isolated() *Client {
 
 // shared builds the client as the SDK's own tools would.
 func (c Config) shared(ctx context.Context) (*Client, error) {
-	cfg, err := config.LoadDefaultConfig(ctx, c.loadOptions()...)
+	if c.CABundle != nil && !x509.NewCertPool().AppendCertsFromPEM(c.CABundle) {
+		return nil, call{op: opSetup}.fail(CodeBadConfig, "the CA bundle holds no certificate", "it must be a PEM file", nil)
+	}
+	vault := c.vaultKeys()
+	metadata := &instance{}
+	cfg, err := config.LoadDefaultConfig(ctx, c.loadOptions(vault, metadata)...)
+	var keyless config.SharedConfigAssumeRoleError
+	if vault != nil && errors.As(err, &keyless) {
+		// A role whose source_profile has no keys: aws-vault has them. The SDK
+		// refuses it even when it needs none of it, so the source must do.
+		c.Profile = keyless.Profile
+		cfg, err = config.LoadDefaultConfig(ctx, c.loadOptions(vault, metadata)...)
+	}
 	if err != nil {
 		return nil, c.explainLoad(ctx, err)
 	}
-	if cfg.Region == "" {
-		return nil, &Error{Op: opSetup, Code: CodeNoRegion, Message: "no region is set",
-			Hint: "give --region, or set one with  aws configure set region us-east-1"}
+	if err := checkRegion(cfg.Region); err != nil {
+		return nil, err
 	}
+	// The SDK wants the look-up before it has the settings the look-up needs.
+	metadata.client = newIMDS(cfg)
 	source := &credentialSource{CredentialsProvider: cfg.Credentials}
 	cfg.Credentials = source
-	client := ssm.NewFromConfig(cfg, func(o *ssm.Options) {
-		if c.EndpointURL != "" {
-			o.BaseEndpoint = &c.EndpointURL
-		}
-	})
+	if vault != nil {
+		c.Profile = "" // the AWS CLI would go to the shared file for it
+	}
+	who := caller{region: cfg.Region, flags: c.flags(), sources: source.ProviderSources(), vault: os.Getenv("AWS_VAULT")}
+	who.profile, who.root = profilesOf(cfg)
 	return &Client{
-		ssm: client,
-		caller: caller{
-			region:  cfg.Region,
-			profile: profileOf(cfg),
-			flags:   c.flags(),
-			sources: source.ProviderSources(),
-		},
+		ssm: ssm.NewFromConfig(cfg, func(o *ssm.Options) {
+			if c.EndpointURL != "" {
+				o.BaseEndpoint = &c.EndpointURL
+			}
+		}),
+		caller: who,
 	}, nil
 }
 
-func (c Config) loadOptions() []func(*config.LoadOptions) error {
+// checkRegion refuses what the environment or a profile has for a region and
+// cannot be one. It is no usage error: the command line does not show it.
+func checkRegion(region string) error {
+	setup := call{op: opSetup}
+	switch {
+	case region == "":
+		return setup.fail(CodeNoRegion, "no region is set", "give --region, or set one with  aws configure set region us-east-1", nil)
+	case !isRegion(region):
+		return setup.fail(CodeBadConfig, fmt.Sprintf("%q is no name of a region", clean(region)), "see where it comes from with  aws configure list", nil)
+	}
+	return nil
+}
+
+func (c Config) loadOptions(vault aws.CredentialsProvider, metadata *instance) []func(*config.LoadOptions) error {
 	opts := []func(*config.LoadOptions) error{
 		config.WithLogger(sdkLogger(c.Log)),
 		config.WithAPIOptions(c.apiOptions()),
+		// A BuildableClient and no other, or the SDK refuses a CA bundle.
+		config.WithHTTPClient(c.httpClient()),
+		config.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) { o.Client = metadata }),
+		config.WithAssumeRoleCredentialOptions(c.assumeRole),
 	}
 	if c.Region != "" {
 		opts = append(opts, config.WithRegion(c.Region))
@@ -165,9 +218,11 @@ func (c Config) loadOptions() []func(*config.LoadOptions) error {
 	if c.Profile != "" {
 		opts = append(opts, config.WithSharedConfigProfile(c.Profile))
 	}
-	if c.Transport != nil {
-		// A BuildableClient and no other, or the SDK refuses AWS_CA_BUNDLE.
-		opts = append(opts, config.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(c.Transport)))
+	if vault != nil {
+		opts = append(opts, config.WithCredentialsProvider(vault))
+	}
+	if c.CABundle != nil {
+		opts = append(opts, config.WithCustomCABundle(bytes.NewReader(c.CABundle)))
 	}
 	if c.Log != nil {
 		// Retries only: the modes that show bodies would show tokens.
@@ -176,8 +231,25 @@ func (c Config) loadOptions() []func(*config.LoadOptions) error {
 	return opts
 }
 
+// httpClient is the one that SSM, STS and SSO are asked with.
+func (c Config) httpClient() *awshttp.BuildableClient {
+	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		if c.Proxy != nil {
+			t.Proxy = c.Proxy
+		}
+		t.OnProxyConnectResponse = proxyAnswered
+		t.TLSClientConfig.InsecureSkipVerify = c.Insecure
+	})
+}
+
 func (c Config) apiOptions() []func(*middleware.Stack) error {
-	return []func(*middleware.Stack) error{awsmiddleware.AddUserAgentKeyValue("ssmsession", c.Version)}
+	opts := []func(*middleware.Stack) error{awsmiddleware.AddUserAgentKeyValue("ssmsession", c.Version)}
+	if c.Prompt != nil {
+		opts = append(opts, func(s *middleware.Stack) error {
+			return s.Initialize.Add(prompter(c.Prompt).middleware(), middleware.Before)
+		})
+	}
+	return opts
 }
 
 // flags repeats what the user gave on our command line, for the commands that
@@ -194,67 +266,31 @@ func (c Config) flags() string {
 	return b.String()
 }
 
-// profileOf returns the name of the shared profile that was loaded.
-func profileOf(cfg aws.Config) string {
-	for _, source := range cfg.ConfigSources {
-		if shared, ok := source.(config.SharedConfig); ok {
-			return shared.Profile
-		}
-	}
-	return ""
-}
-
-// credentialSource marks the errors of finding credentials, which the SDK
-// otherwise mixes with those of the call itself.
-type credentialSource struct{ aws.CredentialsProvider }
-
-// credentialError says that a call failed before it was made, for want of
-// credentials.
-type credentialError struct{ err error }
-
-func (e *credentialError) Error() string { return "no credentials: " + e.err.Error() }
-func (e *credentialError) Unwrap() error { return e.err }
-
-// Retrieve implements aws.CredentialsProvider.
-func (s *credentialSource) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	keys, err := s.CredentialsProvider.Retrieve(ctx)
-	if err != nil {
-		return aws.Credentials{}, &credentialError{err: err}
-	}
-	return keys, nil
-}
-
-// ProviderSources implements aws.CredentialProviderSource, which the SDK puts
-// into the User-Agent.
-func (s *credentialSource) ProviderSources() []aws.CredentialSource {
-	if p, ok := s.CredentialsProvider.(aws.CredentialProviderSource); ok {
-		return p.ProviderSources()
-	}
-	return nil
-}
-
 // explainLoad turns an error of LoadDefaultConfig into ours.
 func (c Config) explainLoad(ctx context.Context, err error) error {
 	setup := call{op: opSetup}
+	profile := Config{Profile: c.Profile}.flags()
 	var noProfile config.SharedConfigProfileNotExistError
 	var badFile config.SharedConfigLoadError
+	var keyless config.SharedConfigAssumeRoleError
 	var noMFA config.AssumeRoleTokenProviderNotSetError
 	switch {
 	case ctx.Err() != nil:
 		return caller{}.explain(ctx, setup, err)
 	case errors.As(err, &noProfile):
-		return &Error{Op: opSetup, Code: CodeNoProfile, err: err,
-			Message: fmt.Sprintf("there is no profile named %q", clean(noProfile.Profile)),
-			Hint:    "list the profiles with  aws configure list-profiles"}
+		return setup.fail(CodeNoProfile, fmt.Sprintf("there is no profile named %q", clean(noProfile.Profile)),
+			"list the profiles with  aws configure list-profiles", err)
 	case errors.As(err, &badFile):
-		return &Error{Op: opSetup, Code: CodeBadConfig, err: err,
-			Message: fmt.Sprintf("cannot read %s: %s", clean(badFile.Filename), clean(badFile.Err.Error()))}
+		return setup.fail(CodeBadConfig, fmt.Sprintf("cannot read %s: %s", clean(badFile.Filename), clean(badFile.Err.Error())),
+			"mend the file, or name another in AWS_CONFIG_FILE", err)
+	case errors.As(err, &keyless):
+		return setup.fail(CodeBadConfig, fmt.Sprintf("profile %q has no credentials to assume %s with", clean(keyless.Profile), clean(keyless.RoleARN)),
+			"give it some with  aws configure --profile "+shellWord(keyless.Profile), err)
 	case errors.As(err, &noMFA):
-		return &Error{Op: opSetup, Code: CodeBadConfig, err: err,
-			Message: "the profile's role wants an MFA code",
-			Hint:    "take the credentials from the AWS CLI with  eval \"$(aws configure export-credentials --format env" + Config{Profile: c.Profile}.flags() + ")\""}
+		return setup.fail(CodeNeedsMFA, "the profile's role needs an MFA code, and nothing may prompt here (no terminal, or CI is set)",
+			`run it in a terminal, or export credentials first with  eval "$(aws configure export-credentials --format env`+profile+`)"  or  aws sts get-session-token`, err)
 	}
-	return &Error{Op: opSetup, Code: CodeBadConfig, err: err, Message: clean(err.Error())}
+	return setup.fail(CodeBadConfig, clean(err.Error()), "check the AWS_* variables, and the profile with  aws configure list"+profile, err)
 }
 
 // sdkLogger carries the SDK's log to ours. Without ours it drops everything:

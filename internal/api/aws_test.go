@@ -3,7 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
-	"encoding/pem"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 )
 
 // trap is a server that must not be called.
@@ -80,18 +82,18 @@ func TestIsolatedClientIgnoresTheUsersSetUp(t *testing.T) {
 
 func TestIsolatedClientHasNoProxy(t *testing.T) {
 	bareEnv(t)
-	var seen *http.Transport
-	c := mustNew(t, Config{Region: "us-east-1", EndpointURL: "http://emulator.test", Keys: &Keys{},
-		Transport: func(tr *http.Transport) { seen = tr }})
-	// The SDK builds its transport with the first request, which may fail.
-	if _, err := c.ssm.Options().HTTPClient.Do(httptest.NewRequest("GET", "http://127.0.0.1:1/", nil)); err == nil {
-		t.Fatal("port 1 answered")
-	}
-	if seen == nil {
-		t.Fatal("Transport was never asked")
-	}
-	if seen.Proxy != nil {
-		t.Error("the isolated client's transport has a proxy function")
+	for name, c := range map[string]Config{
+		"the environment's": {},
+		"one handed in":     {Proxy: failing(errors.New("a proxy is asked for"))},
+	} {
+		c.Region, c.EndpointURL, c.Keys = "us-east-1", "http://emulator.test", &Keys{}
+		client, ok := mustNew(t, c).ssm.Options().HTTPClient.(*awshttp.BuildableClient)
+		if !ok {
+			t.Fatal("the HTTP client is no BuildableClient")
+		}
+		if client.GetTransport().Proxy != nil {
+			t.Errorf("the isolated client has a proxy: %s", name)
+		}
 	}
 }
 
@@ -175,11 +177,18 @@ func TestSetUpThatCannotWork(t *testing.T) {
 			line: "cannot set up AWS: the endpoint is no http or https URL"},
 		{name: "an endpoint with a password", config: Config{Region: "us-east-1", EndpointURL: "http://me:pass@host"}, code: CodeInvalidInput,
 			line: "cannot set up AWS: the endpoint must not hold a user name or password"},
-		{name: "a role that wants an MFA code", config: Config{Region: "us-east-1", Profile: "mfa"}, code: CodeBadConfig,
+		{name: "a role that needs an MFA code, and nothing may prompt", config: Config{Region: "us-east-1", Profile: "mfa"}, code: CodeNeedsMFA,
 			shared: "[profile mfa]\nrole_arn = arn:aws:iam::111122223333:role/r\nmfa_serial = arn:aws:iam::111122223333:mfa/m\n" +
 				"source_profile = base\n[profile base]\naws_access_key_id = AKID\naws_secret_access_key = s\n",
-			line: "cannot set up AWS: the profile's role wants an MFA code",
-			hint: `take the credentials from the AWS CLI with  eval "$(aws configure export-credentials --format env --profile mfa)"`},
+			line: "cannot set up AWS: the profile's role needs an MFA code, and nothing may prompt here (no terminal, or CI is set)",
+			hint: `run it in a terminal, or export credentials first with  eval "$(aws configure export-credentials --format env --profile mfa)"  or  aws sts get-session-token`},
+		{name: "a role whose source has no keys", config: Config{Region: "us-east-1", Profile: "dev"}, code: CodeBadConfig,
+			shared: "[profile dev]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = base\n[profile base]\nregion = eu-west-1\n",
+			line:   `cannot set up AWS: profile "base" has no credentials to assume arn:aws:iam::111122223333:role/r with`,
+			hint:   "give it some with  aws configure --profile base"},
+		{name: "a role without source", config: Config{Region: "us-east-1", Profile: "dev"}, code: CodeNoProfile,
+			shared: "[profile dev]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = base\n",
+			line:   `cannot set up AWS: there is no profile named "base"`, hint: "list the profiles with  aws configure list-profiles"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			home := bareEnv(t)
@@ -202,24 +211,6 @@ func TestSetUpWithAFileThatCannotBeRead(t *testing.T) {
 	e := wantErrorCode(t, err, CodeBadConfig)
 	if !strings.HasPrefix(e.Error(), "cannot set up AWS: ") || !strings.Contains(e.Message, "absent.pem") {
 		t.Errorf("the line does not name the file: %s", e.Error())
-	}
-}
-
-func TestTransportHookAndCABundleWorkTogether(t *testing.T) {
-	home := accountEnv(t)
-	s := &service{}
-	s.Server = httptest.NewTLSServer(s.handler(t, 200, granted))
-	t.Cleanup(s.Close)
-	bundle := filepath.Join(home, "ca.pem")
-	writeFile(t, bundle, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})))
-	t.Setenv("AWS_CA_BUNDLE", bundle)
-	hooked := false
-	c := mustNew(t, Config{EndpointURL: s.URL, Transport: func(*http.Transport) { hooked = true }})
-	if _, err := c.Start(context.Background(), StartRequest{Target: "i-1"}); err != nil {
-		t.Errorf("the service's certificate is in the bundle, yet: %v", err)
-	}
-	if !hooked {
-		t.Error("Transport was never asked")
 	}
 }
 

@@ -6,15 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"syscall"
 	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
@@ -38,6 +37,9 @@ const (
 	CodeBadConfig     = "BadConfig"     // shared files or settings the SDK cannot use
 	CodeNoCredentials = "NoCredentials" // none found, or their source failed
 	CodeSSOExpired    = "SSOExpired"    // the SSO login is over or was never made
+	CodeLoginExpired  = "LoginExpired"  // the same of a login with "aws login"
+	CodeNeedsMFA      = "NeedsMFA"      // a role needs an MFA code, and there is none
+	CodeWrongMFA      = "WrongMFA"      // the MFA code given is not the device's
 	CodeNetwork       = "Network"       // no connection to the service
 	CodeTimeout       = "Timeout"       // no answer in time
 	CodeCanceled      = "Canceled"      // the caller's context ended
@@ -77,13 +79,24 @@ func (e *Error) Usage() bool { return e.Code == CodeInvalidInput }
 
 // Permanent reports whether the same call would fail again for certain, so
 // that a lost session is not worth another try. Throttling, a network that is
-// away and credentials that have run out are not permanent: they come back, or
-// the user brings them back, while the session waits.
+// away, a service that fails and credentials that have run out (see Expired)
+// are not permanent: they come back, or the user brings them back, while the
+// session waits.
 func (e *Error) Permanent() bool {
 	switch e.Code {
-	case "AccessDeniedException", "AccessDenied",
-		"DoesNotExistException", "InvalidDocument", "ValidationException",
+	case "AccessDeniedException", "AccessDenied", "ForbiddenException", "OptInRequired",
+		"DoesNotExistException", "InvalidDocument", "ValidationException", "ValidationError",
 		CodeInvalidInput, CodeNoRegion, CodeNoProfile, CodeBadConfig, CodeCanceled, CodeSessionOver:
+		return true
+	}
+	return false
+}
+
+// Expired reports whether the credentials were good and are no longer: the
+// hint says how to renew them, and then the same call succeeds.
+func (e *Error) Expired() bool {
+	switch e.Code {
+	case "ExpiredTokenException", "ExpiredToken", "RequestExpired", CodeSSOExpired, CodeLoginExpired:
 		return true
 	}
 	return false
@@ -100,36 +113,22 @@ func (c call) fail(code, message, hint string, err error) *Error {
 
 func (c call) invalid(message string) *Error { return c.fail(CodeInvalidInput, message, "", nil) }
 
-func (c call) badAnswer(message string) *Error { return c.fail(CodeBadAnswer, message, "", nil) }
+func (c call) badAnswer(message string) *Error {
+	return c.fail(CodeBadAnswer, message, "try again, and check the endpoint", nil)
+}
 
 // caller is what hints need to know of who calls.
 type caller struct {
 	isolated bool   // the built-in emulator: no command of the AWS CLI reaches it
 	region   string // as resolved
 	profile  string // as resolved; empty or "default" needs no naming
+	root     string // the profile at the end of profile's chain of source_profile
 	flags    string // the flags a suggested command must repeat
+	vault    string // aws-vault's profile, if we run under it
 
 	// sources say where the credentials come from. The SDK has no error type
 	// for "none found", and for an expired SSO login only in its older kind.
 	sources []aws.CredentialSource
-}
-
-// sso reports whether the credentials come of an SSO login.
-func (w caller) sso() bool {
-	return slices.ContainsFunc(w.sources, func(s aws.CredentialSource) bool {
-		switch s {
-		case aws.CredentialSourceSSO, aws.CredentialSourceSSOLegacy,
-			aws.CredentialSourceProfileSSO, aws.CredentialSourceProfileSSOLegacy:
-			return true
-		}
-		return false
-	})
-}
-
-// unset reports whether nothing is configured: the SDK's last resort is to ask
-// the instance it may be running on.
-func (w caller) unset() bool {
-	return len(w.sources) == 1 && w.sources[0] == aws.CredentialSourceIMDS
 }
 
 // explain turns an error of the SDK into ours. It goes from the most certain
@@ -148,10 +147,7 @@ func (w caller) explain(ctx context.Context, c call, err error) *Error {
 	case errors.As(err, &answer):
 		e = w.answered(c, answer, err)
 	case errors.As(err, &garbled):
-		// The decoder's own words are left out: they may quote the answer, and
-		// the answer may hold a token.
-		e = c.badAnswer("the answer is not the service's" + status(err))
-		e.err, e.Hint = err, "check the endpoint, and whether a proxy or a login page is in the way"
+		e = notTheService(c, err)
 	default:
 		e = w.network(c, err)
 	}
@@ -170,43 +166,6 @@ func ended(ctx context.Context, c call, err error) *Error {
 		return c.fail(CodeTimeout, "no answer in time", "check the network, the region and the endpoint", both)
 	}
 	return c.fail(CodeCanceled, clean(cause.Error()), "", both)
-}
-
-// credentials explains a call that was never made for want of credentials.
-func (w caller) credentials(c call, err *credentialError) *Error {
-	var expired *ssocreds.InvalidTokenError
-	var answer smithy.APIError
-	switch {
-	case unreachable(err) && !w.unset():
-		e := w.network(c, err)
-		e.Message = "cannot get credentials: " + e.Message
-		return e
-	case w.sso() || errors.As(err, &expired):
-		return c.fail(CodeSSOExpired, "the SSO login has expired or was never made", w.login(), err)
-	case errors.As(err, &answer):
-		e := w.answered(c, answer, err)
-		e.Message = "cannot get credentials: " + e.Message
-		return e
-	}
-	return c.fail(CodeNoCredentials, "no usable AWS credentials"+w.ofProfile(),
-		"see what is set with  aws configure list"+w.profileFlag(), err)
-}
-
-// login is the hint for an SSO login that is over.
-func (w caller) login() string { return "log in again with  aws sso login" + w.profileFlag() }
-
-func (w caller) ofProfile() string {
-	if w.profile == "" || w.profile == "default" {
-		return ""
-	}
-	return fmt.Sprintf(" in profile %q", clean(w.profile))
-}
-
-func (w caller) profileFlag() string {
-	if w.profile == "" || w.profile == "default" {
-		return ""
-	}
-	return " --profile " + shellWord(w.profile)
 }
 
 // answered explains an error that the service sent: the ones it models, the
@@ -228,30 +187,66 @@ func (w caller) answered(c call, answer smithy.APIError, err error) *Error {
 			"list the session documents with  aws ssm list-documents --filters Key=DocumentType,Values=Session"+w.flags)
 	case "DoesNotExistException":
 		return fail("there is no such session", "list yours with  aws ssm describe-sessions --state Active"+w.flags)
-	case "InternalServerError":
-		return fail(with("the service failed", detail), "try again in a moment")
-	case "AccessDeniedException", "AccessDenied":
-		return fail(with("access denied", detail), "see who is asking with  aws sts get-caller-identity"+w.profileFlag())
 	case "ValidationException":
-		return fail(with("the service refuses the request", detail), "")
-	case "ExpiredTokenException", "ExpiredToken", "RequestExpired":
-		if w.sso() {
-			return fail("the credentials have expired", w.login())
-		}
-		return fail("the credentials have expired", "renew them, then check with  aws sts get-caller-identity"+w.profileFlag())
-	case "UnrecognizedClientException", "InvalidClientTokenId":
-		return fail("the service does not know the access key", "see which one is used with  aws configure list"+w.profileFlag())
-	case "InvalidSignatureException", "SignatureDoesNotMatch":
-		return fail(with("the signature does not match", detail), "check the secret key, and this machine's clock")
+		return fail(with("the service refuses the request", detail), w.requestHint(c))
 	case unknown, "":
-		e := c.badAnswer("the answer is not the service's" + status(err))
-		e.err, e.Hint = err, "check the endpoint, and whether a proxy is in the way"
+		return notTheService(c, err)
+	}
+	if e := w.refusedCaller(fail, code, detail); e != nil {
 		return e
 	}
 	if _, throttled := retry.DefaultThrottleErrorCodes[code]; throttled {
 		return fail("too many requests", "wait a moment and try again")
 	}
-	return fail(with(code, detail), "")
+	switch {
+	case code == "InternalServerError":
+		return fail(with("the service failed", detail), "try again in a moment")
+	case httpStatus(err) >= 500, code == "ServiceUnavailable", code == "InternalFailure":
+		return fail(with("the service failed: "+code, detail), "try again in a moment")
+	}
+	return fail(with(code, detail), "look the code up in the AWS documentation; --debug tells more of the call")
+}
+
+// refusedCaller explains an error that is about who asks, or returns nil.
+func (w caller) refusedCaller(fail func(message, hint string) *Error, code, detail string) *Error {
+	switch code {
+	case "AccessDeniedException", "AccessDenied":
+		return fail(with("access denied", detail), "see who is asking with  aws sts get-caller-identity"+w.profileFlag())
+	case "ExpiredTokenException", "ExpiredToken":
+		return fail("the credentials have expired", w.renew())
+	case "RequestExpired":
+		// The service says it of credentials and of a request dated wrongly.
+		return fail("the request or its credentials have expired", "check this machine's clock; then "+w.renew())
+	case "UnrecognizedClientException", "InvalidClientTokenId":
+		return fail("the service does not know the access key",
+			"see which one is used with  aws configure list"+w.profileFlag()+"  (a region that is not enabled says the same)")
+	case "InvalidSignatureException", "SignatureDoesNotMatch":
+		return fail(with("the signature does not match", detail), "check the secret key, and this machine's clock")
+	case "RequestTimeTooSkewed", "RequestInTheFuture":
+		return fail("this machine's clock is wrong", "set the clock, to the minute at least")
+	case "OptInRequired":
+		return fail(with("the account may not use the service", detail),
+			"check that the account is active and has the region enabled, with  aws account list-regions"+w.profileFlag())
+	}
+	return nil
+}
+
+// requestHint says how to look at what the service found invalid.
+func (w caller) requestHint(c call) string {
+	switch {
+	case c.op != opStart:
+		return "check the session's id; list yours with  aws ssm describe-sessions --state Active" + w.flags
+	case c.document != "":
+		return "see the document's parameters with  aws ssm describe-document --name " + shellWord(c.document) + w.flags
+	}
+	return "check the target's name and the parameters"
+}
+
+// notTheService explains an answer that is none of the API's. Its own words
+// are left out: they may quote the answer, and the answer may hold a token.
+func notTheService(c call, err error) *Error {
+	return c.fail(CodeBadAnswer, "the answer is not the service's"+status(err),
+		"check the endpoint, and whether a proxy or a login page is in the way", err)
 }
 
 // nodeHint says how to look at a target that is not connected. The service
@@ -278,7 +273,12 @@ func (w caller) network(c call, err error) *Error {
 	var noName *net.DNSError
 	var timeout net.Error
 	var cert *tls.CertificateVerificationError
+	var proxy *proxyError
 	switch {
+	case errors.As(err, &proxy):
+		return fail(CodeNetwork, proxy.Error(), proxy.hint())
+	case proxyAway(err) != nil:
+		return fail(CodeNetwork, "cannot reach the proxy: "+clean(proxyAway(err).Error()), "check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY")
 	case errors.As(err, &noName) && noName.IsNotFound:
 		hint := "check the network and the endpoint"
 		if w.region != "" && strings.Contains(noName.Name, w.region) {
@@ -291,13 +291,13 @@ func (w caller) network(c call, err error) *Error {
 		return fail(CodeNetwork, "connection to "+host+" refused", "check the endpoint and the proxy settings")
 	case errors.As(err, &cert):
 		return fail(CodeNetwork, "the certificate of "+host+" is not trusted: "+clean(cert.Err.Error()),
-			"if a proxy or an endpoint of your own signs it, name its CA file in AWS_CA_BUNDLE")
+			"if a proxy or an endpoint of your own signs it, name its CA file with --ca-bundle or in AWS_CA_BUNDLE")
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return fail(CodeTimeout, "no answer from "+host+" in time", "check the network and the proxy settings")
 	case unreachable(err):
-		return fail(CodeNetwork, "cannot reach "+host+": "+clean(rootCause(err).Error()), "check the network")
+		return fail(CodeNetwork, "cannot reach "+host+": "+clean(rootCause(err).Error()), "check the network and the proxy settings")
 	}
-	return fail(CodeUnknown, clean(withoutOperation(err).Error()), "")
+	return fail(CodeUnknown, clean(withoutOperation(err).Error()), "--debug tells more of the call")
 }
 
 // unreachable reports whether err comes of sending a request rather than of an
@@ -345,11 +345,56 @@ func withoutOperation(err error) error {
 
 // status returns the HTTP status of a failed answer in brackets, or nothing.
 func status(err error) string {
-	var answer *smithyhttp.ResponseError
-	if errors.As(err, &answer) && answer.HTTPStatusCode() != 0 {
-		return fmt.Sprintf(" (HTTP %d)", answer.HTTPStatusCode())
+	if code := httpStatus(err); code != 0 {
+		return fmt.Sprintf(" (HTTP %d)", code)
 	}
 	return ""
+}
+
+// httpStatus returns the HTTP status of a failed answer, or 0.
+func httpStatus(err error) int {
+	var answer *smithyhttp.ResponseError
+	if errors.As(err, &answer) && answer.Response != nil {
+		return answer.HTTPStatusCode()
+	}
+	return 0
+}
+
+// proxyError is a proxy's refusal to connect us to the service.
+type proxyError struct {
+	host   string // never with the user name and password of its URL
+	status int
+}
+
+// Error returns one line that names the proxy.
+func (e *proxyError) Error() string {
+	return fmt.Sprintf("the proxy %s refused to connect: %d %s", clean(e.host), e.status, http.StatusText(e.status))
+}
+
+func (e *proxyError) hint() string {
+	if e.status == http.StatusProxyAuthRequired {
+		return "give the proxy's user name and password in its variable, as in  HTTPS_PROXY=http://user:password@host:port"
+	}
+	return "check that the proxy lets the service through, or name the service's host in NO_PROXY"
+}
+
+// proxyAnswered is the http.Transport's OnProxyConnectResponse: left alone,
+// the transport drops which proxy it was.
+func proxyAnswered(_ context.Context, proxy *url.URL, _ *http.Request, answer *http.Response) error {
+	if answer.StatusCode != http.StatusOK {
+		return &proxyError{host: proxy.Host, status: answer.StatusCode}
+	}
+	return nil
+}
+
+// proxyAway returns why a proxy could not be reached, or nil: the address of
+// the request is the service's all the same.
+func proxyAway(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "proxyconnect" {
+		return op.Err
+	}
+	return nil
 }
 
 // with joins our words and the service's.

@@ -1,17 +1,26 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"io"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
@@ -171,4 +180,71 @@ type ssoSource struct{ aws.CredentialsProvider }
 
 func (ssoSource) ProviderSources() []aws.CredentialSource {
 	return []aws.CredentialSource{aws.CredentialSourceProfileSSO}
+}
+
+// newActions is a service that plays several calls, by the names of their
+// actions: those of X-Amz-Target, or of the form's Action, or of the path.
+func newActions(t *testing.T, actions map[string]http.HandlerFunc) *httptest.Server {
+	t.Helper()
+	s := httptest.NewServer(actionsHandler(t, actions))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func actionsHandler(t *testing.T, actions map[string]http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		raw, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Errorf("the service could not read a request: %v", err)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(raw))
+		_, name, found := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+		if !found {
+			name = r.URL.Path
+			if values, err := url.ParseQuery(string(raw)); err == nil && values.Has("Action") {
+				name = values.Get("Action")
+			}
+		}
+		play, ok := actions[name]
+		if !ok {
+			t.Errorf("the service was asked for %q, which it does not play", name)
+			w.WriteHeader(http.StatusNotImplemented)
+			return
+		}
+		play(w, r)
+	})
+}
+
+// answer writes an answer of the service.
+func answer(t *testing.T, w http.ResponseWriter, status int, body string) {
+	t.Helper()
+	w.WriteHeader(status)
+	if _, err := io.WriteString(w, body); err != nil {
+		t.Errorf("the service could not answer: %v", err)
+	}
+}
+
+// form returns the body of a request.
+func form(t *testing.T, r *http.Request) string {
+	t.Helper()
+	raw, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Errorf("the service could not read a request: %v", err)
+	}
+	return string(raw)
+}
+
+// strangersCA is a certificate, as PEM, that has signed nothing.
+func strangersCA(t *testing.T) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
