@@ -145,7 +145,7 @@ func (p prompter) ask(ctx context.Context, serial string) (string, error) {
 	if asker, ok := ctx.Value(askerKey{}).(context.Context); ok {
 		ctx = asker
 	}
-	code, err := p(ctx, "MFA code for "+clean(serial)+": ")
+	code, err := p(ctx, "MFA code for "+clean(serial))
 	if err != nil {
 		return "", &mfaError{CodeNeedsMFA, fmt.Errorf("cannot read the MFA code: %w", err)}
 	}

@@ -110,7 +110,7 @@ func TestMFACodeOfARole(t *testing.T) {
 				t.Error("New asked already; credentials are the first call's business")
 			}
 			_, err := c.Start(context.Background(), StartRequest{Target: "i-0abc"})
-			if len(questions) != 1 || questions[0] != "MFA code for arn:aws:iam::111122223333:mfa/jane: " {
+			if len(questions) != 1 || questions[0] != "MFA code for arn:aws:iam::111122223333:mfa/jane" {
 				t.Errorf("the user was asked %q, want one question that names the device", questions)
 			}
 			if tt.line != "" {

@@ -64,3 +64,12 @@ type LineError struct{}
 func (*LineError) Error() string {
 	return fmt.Sprintf("a line of the input is longer than %d bytes, which is all that a terminal takes", MaxLine)
 }
+
+// WriteError is output that could not be written here: a full disk, or a reader
+// that went away (EPIPE).
+type WriteError struct{ Err error }
+
+func (e *WriteError) Error() string { return "cannot write the output: " + e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *WriteError) Unwrap() error { return e.Err }

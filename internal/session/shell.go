@@ -38,8 +38,6 @@ type Shell struct {
 	Piped bool
 	// Term is nil where there is no terminal; no size is sent then.
 	Term Terminal
-	// Begun is called once, when the session has started. May be nil.
-	Begun func(frame.Start)
 }
 
 // Run runs the session to its end. The error is never nil: Recv's, which wraps
@@ -113,7 +111,7 @@ func (s Shell) output(ctx context.Context, peer Peer) error {
 			}
 		}
 		if err != nil {
-			return fmt.Errorf("writing output: %w", err)
+			return &WriteError{err}
 		}
 	}
 }
@@ -230,9 +228,6 @@ func (s Shell) watchStart(ctx context.Context, peer Peer) error {
 	}
 	if start.SessionType == frame.Port {
 		return &KindError{start.SessionType}
-	}
-	if s.Begun != nil {
-		s.Begun(start)
 	}
 	return nil
 }

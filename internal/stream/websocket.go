@@ -30,10 +30,11 @@ const (
 type DialConfig struct {
 	// TLS is cloned; nil for the system's roots. Below TLS 1.2 is refused.
 	TLS *tls.Config
-	// Proxy chooses a proxy, as in http.Transport; nil for none.
-	Proxy func(*http.Request) (*url.URL, error)
-	// Dial connects, instead of net.Dialer; nil for that.
-	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Dial connects to addr, for a URL of scheme ws or wss: through a proxy,
+	// perhaps. nil for net.Dialer. TLS goes over what it gives. (gorilla has
+	// hooks for proxies and for TLS of its own; it knows few kinds of proxy,
+	// and dials one with the hook for TLS without ever encrypting.)
+	Dial func(ctx context.Context, scheme, addr string) (net.Conn, error)
 	// UserAgent is sent with the upgrade when it is not empty.
 	UserAgent string
 }
@@ -42,7 +43,9 @@ type DialConfig struct {
 type DialError struct {
 	Host   string
 	Status int // the HTTP status that refused the upgrade, or 0
-	Err    error
+	// Refused tells that we do not dial such a URL.
+	Refused bool
+	Err     error
 }
 
 func (e *DialError) Error() string {
@@ -62,13 +65,14 @@ func (e *DialError) Unwrap() error { return e.Err }
 func DialWebSocket(ctx context.Context, streamURL string, cfg DialConfig) (Socket, error) {
 	u, err := url.Parse(streamURL)
 	if err != nil {
-		return nil, &DialError{Host: "the stream URL", Err: errors.New("it is not a URL")}
+		return nil, &DialError{Host: "the stream URL", Refused: true, Err: errors.New("it is not a URL")}
 	}
 	fail := func(status int, err error) error {
 		return &DialError{Host: u.Host, Status: status, Err: err}
 	}
 	if u.Scheme != "wss" && (u.Scheme != "ws" || !IsLoopback(u.Hostname())) {
-		return nil, fail(0, fmt.Errorf("a stream URL must be wss://, not %s://", u.Scheme))
+		return nil, &DialError{Host: u.Host, Refused: true,
+			Err: fmt.Errorf("a stream URL must be wss://, not %s://", u.Scheme)}
 	}
 	tlsConfig := &tls.Config{}
 	if cfg.TLS != nil {
@@ -78,19 +82,20 @@ func DialWebSocket(ctx context.Context, streamURL string, cfg DialConfig) (Socke
 
 	connect := cfg.Dial
 	if connect == nil {
-		connect = (&net.Dialer{}).DialContext
+		connect = func(ctx context.Context, _, addr string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		}
 	}
 	s := &webSocket{}
 	dialer := websocket.Dialer{
-		NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := connect(ctx, network, addr)
+		NetDialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			conn, err := connect(ctx, u.Scheme, addr)
 			if err != nil {
 				return nil, err
 			}
 			s.cork = &corkedConn{Conn: conn}
 			return s.cork, nil
 		},
-		Proxy:            cfg.Proxy,
 		TLSClientConfig:  tlsConfig,
 		HandshakeTimeout: upgradeTimeout,
 		ReadBufferSize:   readBuffer,

@@ -268,8 +268,8 @@ func TestABatchIsOneWrite(t *testing.T) {
 				_, _, _ = c.ReadMessage()
 			})
 			var writes atomic.Int64
-			cfg := DialConfig{Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
-				c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+			cfg := DialConfig{Dial: func(ctx context.Context, _, addr string) (net.Conn, error) {
+				c, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 				return countingConn{c, &writes}, err
 			}}
 			if scheme == "wss" {

@@ -1,6 +1,9 @@
 package tty
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Action is what an escape asks for.
 type Action int
@@ -18,21 +21,48 @@ const (
 // character itself is sent once, anything else is sent with the character
 // before it. Everywhere else all bytes pass.
 //
+// The zero Escapes has no escape character: all bytes pass.
+//
 // It is pure: no terminal, no clock. One goroutine at a time may use it.
 type Escapes struct {
+	on        bool
 	char      byte
 	lineStart bool // nothing typed since Enter
 	held      bool // the escape character came and waits for the next byte
 }
 
 // NewEscapes returns a filter for the given escape character.
-func NewEscapes(char byte) *Escapes { return &Escapes{char: char, lineStart: true} }
+func NewEscapes(char byte) *Escapes { return &Escapes{on: true, char: char, lineStart: true} }
+
+// ParseEscape reads an escape character as OpenSSH spells it: the character
+// itself; ^ and another for a control character, as in ^]; or "none", of which
+// on is false. Unlike OpenSSH it refuses Enter, which comes before an escape,
+// and the characters that come after.
+func ParseEscape(s string) (char byte, on bool, err error) {
+	switch {
+	case s == "none":
+		return 0, false, nil
+	case len(s) == 1:
+		char = s[0]
+	case len(s) == 2 && s[0] == '^' && s[1] >= '@' && s[1] < 0x7f:
+		char = s[1] & 0x1f
+	default:
+		return 0, false, fmt.Errorf("bad escape character %q: want one character, ^X or none", s)
+	}
+	if strings.IndexByte("\r\n.?", char) >= 0 {
+		return 0, false, fmt.Errorf("bad escape character %q: Enter, . and ? have a meaning of their own", s)
+	}
+	return char, true, nil
+}
 
 // Feed takes the bytes that were typed, appends to dst those to send, and
 // returns the actions asked for, in order; mostly none. Bytes after a
 // Disconnect are dropped: there is nobody to send them to. The chunks that
 // typing arrives in make no difference.
 func (e *Escapes) Feed(dst, p []byte) (send []byte, actions []Action) {
+	if !e.on {
+		return append(dst, p...), nil
+	}
 	for _, c := range p {
 		if e.held {
 			e.held = false
@@ -71,16 +101,19 @@ func (e *Escapes) Flush(dst []byte) []byte {
 // Help returns the text for the Help action. Its lines end in CR LF, for it is
 // shown on a raw terminal.
 func (e *Escapes) Help() string {
-	c := e.name()
+	c := e.Name()
 	return "\r\nescapes, each after Enter:\r\n" +
 		"  " + c + ".  leave the session\r\n" +
 		"  " + c + "?  show this\r\n" +
 		"  " + c + c + "  send " + c + "\r\n"
 }
 
-// name writes the escape character as it is typed.
-func (e *Escapes) name() string {
+// Name returns the escape character as it is typed, such as "~" or "^]", or
+// "none".
+func (e *Escapes) Name() string {
 	switch {
+	case !e.on:
+		return "none"
 	case e.char < ' ':
 		return "^" + string(rune(e.char+'@'))
 	case e.char < 0x7f:

@@ -89,6 +89,97 @@ func TestHelpNamesTheEscapesAsTheyAreTyped(t *testing.T) {
 	}
 }
 
+func TestParseEscape(t *testing.T) {
+	for _, tt := range []struct {
+		in   string
+		char byte
+		on   bool
+		name string // as help shows it
+	}{
+		{"~", '~', true, "~"},
+		{"%", '%', true, "%"},
+		{" ", ' ', true, " "},
+		{"^", '^', true, "^"},
+		{"^]", 0x1d, true, "^]"},
+		{"^^", 0x1e, true, "^^"},
+		{"^@", 0, true, "^@"},
+		{"^A", 1, true, "^A"},
+		{"^a", 1, true, "^A"},
+		{"\x1d", 0x1d, true, "^]"},
+		{"\xe9", 0xe9, true, `\xe9`},
+		{"none", 0, false, "none"},
+	} {
+		char, on, err := ParseEscape(tt.in)
+		if err != nil || char != tt.char || on != tt.on {
+			t.Errorf("the escape character %q is read as %q, on %t, %v; want %q, on %t", tt.in, char, on, err, tt.char, tt.on)
+		}
+		e := new(Escapes)
+		if on {
+			e = NewEscapes(char)
+		}
+		if e.Name() != tt.name {
+			t.Errorf("the escape character %q is shown as %q, want %q", tt.in, e.Name(), tt.name)
+		}
+	}
+}
+
+func TestParseEscapeRefuses(t *testing.T) {
+	for in, want := range map[string]string{
+		"":     `bad escape character "": want one character, ^X or none`,
+		"~~":   `bad escape character "~~": want one character, ^X or none`,
+		"é":    `bad escape character "é": want one character, ^X or none`,
+		"^1":   `bad escape character "^1": want one character, ^X or none`,
+		"^?":   `bad escape character "^?": want one character, ^X or none`,
+		"None": `bad escape character "None": want one character, ^X or none`,
+		"^M":   `bad escape character "^M": Enter, . and ? have a meaning of their own`,
+		"^j":   `bad escape character "^j": Enter, . and ? have a meaning of their own`,
+		"\r":   `bad escape character "\r": Enter, . and ? have a meaning of their own`,
+		"\n":   `bad escape character "\n": Enter, . and ? have a meaning of their own`,
+		".":    `bad escape character ".": Enter, . and ? have a meaning of their own`,
+		"?":    `bad escape character "?": Enter, . and ? have a meaning of their own`,
+	} {
+		if char, on, err := ParseEscape(in); err == nil || err.Error() != want || char != 0 || on {
+			t.Errorf("the escape character %q is read as %q, on %t, %v; want the error %s", in, char, on, err, want)
+		}
+	}
+}
+
+func TestNoEscapesPassAllBytes(t *testing.T) {
+	var all []byte
+	for c := range 256 {
+		all = append(all, '\r', byte(c), '.', '\n', byte(c), '?')
+	}
+	for _, cuts := range []uint64{0, 0b1010, ^uint64(0)} {
+		if sent, actions := feed(new(Escapes), chunks(all, cuts)); !bytes.Equal(sent, all) || actions != nil {
+			t.Errorf("without an escape character %q is sent with %v, want all bytes and nothing done", sent, actions)
+		}
+	}
+}
+
+// FuzzParseEscape holds that what is accepted works: the character leaves the
+// session after Enter, sends itself when typed twice, and is shown as it is
+// typed.
+func FuzzParseEscape(f *testing.F) {
+	for _, s := range []string{"~", "^]", "none", "^", "\xff", "^@"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		char, on, err := ParseEscape(s)
+		if err != nil || !on {
+			return
+		}
+		if _, actions := feed(NewEscapes(char), [][]byte{{'x', '\r', char, '.'}}); !slices.Equal(actions, []Action{Disconnect}) {
+			t.Errorf("Enter and %q and a full stop ask for %v, want to leave", char, actions)
+		}
+		if sent, actions := feed(NewEscapes(char), [][]byte{{char, char}}); string(sent) != string([]byte{char}) || actions != nil {
+			t.Errorf("%q typed twice sends %q and asks for %v, want it sent once", char, sent, actions)
+		}
+		if name := NewEscapes(char).Name(); char >= ' ' && char < 0x7f && name != s {
+			t.Errorf("the escape character %q is shown as %q", s, name)
+		}
+	})
+}
+
 // FuzzEscapes holds that chunks make no difference; that without an escape all
 // bytes pass; and that nothing is sent that was not typed.
 func FuzzEscapes(f *testing.F) {

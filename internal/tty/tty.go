@@ -1,7 +1,7 @@
 // Package tty is what we know of the user's terminal: raw mode and the way
-// back, its size and the changes of it, and the escapes typed at it. It alone
-// imports golang.org/x/term. It knows nothing of sessions or the wire, and it
-// neither reads nor writes: the bytes are the caller's.
+// back, its size and the changes of it, how its files are read and written, and
+// the escapes typed at it. It alone imports golang.org/x/term. It knows nothing
+// of sessions or the wire, and reads and writes only when the caller does.
 //
 // Two goroutines can run here. The one of Raw watches for the process being
 // continued and ends inside restore, which waits for it; the one of Resized
@@ -44,7 +44,16 @@ func (t *Terminal) OutIsTerminal() bool { return isTerminal(t.out) }
 //
 // restore gives back the settings that Raw found. It acts once, whichever
 // goroutine comes first; the others wait for it and get the same result. Call
-// it on every way out, a panic included. Raw is not to be called again before.
+// it on every way out. Raw is not to be called again before.
+//
+// A panic is a way out, too, and runs the deferred calls of its own goroutine
+// and no other. So the terminal is safe when the goroutine that called Raw
+// defers restore, and every other that runs while it is raw begins with
+//
+//	defer tty.Guard(restore)
+//
+// Out of reach are the goroutines of libraries, and the runtime's own fatal
+// errors (out of memory, concurrent map writes), which run no deferred calls.
 func (t *Terminal) Raw() (restore func() error, err error) {
 	if !t.InIsTerminal() {
 		return nil, ErrNotTerminal
@@ -59,6 +68,17 @@ func (t *Terminal) Raw() (restore func() error, err error) {
 		}
 		return nil
 	}), nil
+}
+
+// Guard is to be deferred. It gives the terminal back when its goroutine panics,
+// before the panic goes on and is printed, which raw mode would show as steps.
+// Without a panic it does nothing.
+func Guard(restore func() error) {
+	if cause := recover(); cause != nil {
+		// The panic is the news. Who asks restore again gets the same error.
+		_ = restore()
+		panic(cause)
+	}
 }
 
 // Size returns the columns and rows of the output, or of the input when the

@@ -363,7 +363,8 @@ func startHelper(t *testing.T, role string, slave *os.File) *bufio.Scanner {
 
 func helper(role string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), helperRole+"="+role)
+	// The race detector would have every process wait for a second at its end.
+	cmd.Env = append(os.Environ(), helperRole+"="+role, "GORACE=atexit_sleep_ms=0")
 	return cmd
 }
 
@@ -378,7 +379,10 @@ func wantLine(t *testing.T, lines *bufio.Scanner, want string) {
 }
 
 func helpers() map[string]func() error {
-	return map[string]func() error{"resize": helpResize, "background": helpBackground, "hold": helpHold}
+	return map[string]func() error{
+		"resize": helpResize, "background": helpBackground, "hold": helpHold,
+		"read": helpRead, "panic": helpPanic,
+	}
 }
 
 func TestResizedFollowsARealTerminal(t *testing.T) {
