@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -21,7 +22,7 @@ var update = flag.Bool("update", false, "write docs/cli anew")
 
 // commandTree gives all commands that help shows, parents first.
 func commandTree() []*cobra.Command {
-	e := &env{getenv: func(string) string { return "" }, version: "0.0.0", commit: "none"}
+	e := &env{getenv: func(string) string { return "" }, version: "0.0.0", commit: "none", report: newReport(io.Discard)}
 	var all []*cobra.Command
 	var add func(*cobra.Command)
 	add = func(cmd *cobra.Command) {
@@ -73,7 +74,8 @@ func TestCommandsThatOpenSessionsShareTheirFlags(t *testing.T) {
 	others := []string{"ssmsession", "ssmsession emulator"}
 	common := pflag.NewFlagSet("common", pflag.ContinueOnError)
 	new(opening).addFlags(common)
-	for _, name := range []string{"target", "document-name", "parameters", "reason", "region", "profile", "endpoint-url", "rate"} {
+	for _, name := range []string{"target", "document-name", "parameters", "reason", "region", "profile", "endpoint-url",
+		"stream-endpoint", "ca-bundle", "no-verify-ssl", "connect-timeout", "escape-char", "rate", "output"} {
 		if common.Lookup(name) == nil {
 			t.Errorf("the common flags lack --%s", name)
 		}
@@ -93,6 +95,17 @@ func TestCommandsThatOpenSessionsShareTheirFlags(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestEveryCommandHasTheFlagsOfAllCommands(t *testing.T) {
+	for _, cmd := range commandTree() {
+		for _, name := range []string{"quiet", "debug", "log-file", "events", "help"} {
+			// Flags of the parents count once the command line is read.
+			if cmd.Flags().Lookup(name) == nil && cmd.InheritedFlags().Lookup(name) == nil && cmd.PersistentFlags().Lookup(name) == nil {
+				t.Errorf("%s has no --%s", cmd.CommandPath(), name)
+			}
+		}
 	}
 }
 

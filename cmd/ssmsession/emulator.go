@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,7 +22,6 @@ type emulatorCommand struct {
 	shell     string
 	documents []string
 	pace      string
-	verbose   bool
 }
 
 // exampleTarget is what the emulator answers to besides "local", so that a
@@ -77,7 +75,6 @@ leaves no process and no file behind.`,
 	f.StringVar(&c.cfg.AgentVersion, "agent-version", emulator.DefaultAgentVersion, "which agent to play; older ones can do less")
 	f.StringArrayVar(&c.cfg.Deny, "deny", nil, "API action or document that nobody may use; may be repeated")
 	f.StringVar(&c.pace, "pace", string(emulator.PaceOff), "off, or real: the real agent's delays and the service's message limit")
-	f.BoolVarP(&c.verbose, "verbose", "v", false, "log what happens to stderr")
 	return cmd
 }
 
@@ -106,9 +103,7 @@ func (c *emulatorCommand) complete() error {
 		}
 		c.cfg.Documents = append(c.cfg.Documents, d)
 	}
-	if c.verbose {
-		c.cfg.Log = slog.New(slog.NewTextHandler(c.env.err, nil))
-	}
+	c.cfg.Log = c.env.log
 	return nil
 }
 

@@ -19,6 +19,8 @@ type env struct {
 	getenv       func(string) string
 	version      string
 	commit       string
+
+	*report
 }
 
 // system is the real outside world.
@@ -27,6 +29,7 @@ func system() *env {
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
 		getenv:  os.Getenv,
 		version: version, commit: commit,
+		report: newReport(os.Stderr),
 	}
 	e.fillVersion()
 	return e
@@ -51,11 +54,8 @@ func (e *env) fillVersion() {
 	}
 }
 
-// say writes one line for people to stderr. When that fails there is nobody
-// left to tell.
-func (e *env) say(format string, args ...any) {
-	_, _ = fmt.Fprintf(e.err, "ssmsession: "+format+"\n", args...)
-}
+// userAgent is what the message gateway is told.
+func (e *env) userAgent() string { return "ssmsession/" + e.version }
 
 func (e *env) versionLine() string {
 	return fmt.Sprintf("%s (commit %s, %s, %s/%s)", e.version, e.commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)

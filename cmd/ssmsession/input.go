@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/ssmsession/ssmsession/internal/crash"
 	"github.com/ssmsession/ssmsession/internal/tty"
 )
 
@@ -28,12 +29,15 @@ const inputBuffer = 32 << 10
 // newInput begins to read file.
 func newInput(file *os.File) *input {
 	in := &input{chunks: make(chan []byte), next: make(chan struct{})}
-	go in.pump(file)
+	go func() {
+		defer close(in.chunks)
+		defer crash.Catch(&in.err)
+		in.err = in.pump(tty.NewReader(file))
+	}()
 	return in
 }
 
-func (in *input) pump(file *os.File) {
-	defer close(in.chunks)
+func (in *input) pump(file io.Reader) error {
 	buf := make([]byte, inputBuffer)
 	for {
 		n, err := file.Read(buf)
@@ -41,9 +45,11 @@ func (in *input) pump(file *os.File) {
 			in.chunks <- buf[:n]
 			<-in.next
 		}
-		if err != nil {
-			in.err = err
-			return
+		switch {
+		case errors.Is(err, tty.ErrNotOpen):
+			return io.EOF // nohup's way to say that there is no input
+		case err != nil:
+			return err
 		}
 	}
 }

@@ -8,4 +8,10 @@ package main
 
 import "os"
 
-func main() { os.Exit(run(os.Args[1:], system())) }
+func main() {
+	x := run(os.Args[1:], system())
+	if x.signal != nil {
+		dieOf(x.signal)
+	}
+	os.Exit(x.code)
+}

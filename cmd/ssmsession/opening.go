@@ -6,10 +6,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,28 +17,34 @@ import (
 
 	"github.com/ssmsession/ssmsession/internal/api"
 	"github.com/ssmsession/ssmsession/internal/emulator"
+	"github.com/ssmsession/ssmsession/internal/proxy"
 	"github.com/ssmsession/ssmsession/internal/stream"
+	"github.com/ssmsession/ssmsession/internal/tty"
 )
 
-const (
-	terminateTimeout = 5 * time.Second
-	localTarget      = "local"
-)
+const localTarget = "local"
 
 // opening is what every command that opens a session has in common: its flags,
 // and the way from them to a data channel.
 type opening struct {
-	target     string
-	document   string
-	parameters string
-	reason     string
-	region     string
-	profile    string
-	endpoint   string
-	rate       string
+	target         string
+	document       string
+	parameters     string
+	reason         string
+	region         string
+	profile        string
+	endpoint       string
+	streamEndpoint string
+	caBundle       string
+	noVerify       bool
+	connectTimeout time.Duration
+	escape         string
+	rate           string
+	output         string
 
 	parsed    map[string][]string
 	perSecond int // messages; -1 for what suits the far end
+	escapes   *tty.Escapes
 }
 
 // addFlags defines the flags, spelled as the AWS CLI spells them where it has
@@ -52,11 +58,21 @@ func (o *opening) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.region, "region", "", "AWS region (default: AWS_REGION or the profile's)")
 	f.StringVar(&o.profile, "profile", "", "profile of the AWS configuration files")
 	f.StringVar(&o.endpoint, "endpoint-url", "", "endpoint of Systems Manager (default: the region's)")
+	f.StringVar(&o.streamEndpoint, "stream-endpoint", "", "endpoint of the data channel (default: AWS_ENDPOINT_URL_SSMMESSAGES, or what the service says)")
+	f.StringVar(&o.caBundle, "ca-bundle", "", "file of certificates to trust instead of the system's (default: AWS_CA_BUNDLE)")
+	f.BoolVar(&o.noVerify, "no-verify-ssl", false, "do not check certificates; whoever is in the way can read and change everything")
+	f.DurationVar(&o.connectTimeout, "connect-timeout", 30*time.Second, "for the API call, the dial and the first message together; 0 for no limit")
+	f.StringVar(&o.escape, "escape-char", "~", "what leaves the session, typed after Enter and followed by a dot: a character, ^X or none")
 	f.StringVar(&o.rate, "rate", "auto", "data messages sent per second: a number, off, or auto (900 towards AWS, off on loopback)")
+	f.StringVar(&o.output, "output", "text", "text, or json: one document on stdout when the session is over")
 }
 
 // complete takes the target from the one place it was given and reads the rest.
-func (o *opening) complete(cmd *cobra.Command, args []string) error {
+func (o *opening) complete(cmd *cobra.Command, e *env, args []string) error {
+	e.result = &result{asked: o.output == "json"}
+	if o.output != "text" && o.output != "json" {
+		return usage(cmd, fmt.Errorf("--output takes text or json, not %q", o.output))
+	}
 	if len(args) > 0 {
 		if cmd.Flags().Changed("target") && o.target != args[0] {
 			return usage(cmd, fmt.Errorf("two targets were given: %s and %s", o.target, args[0]))
@@ -66,6 +82,7 @@ func (o *opening) complete(cmd *cobra.Command, args []string) error {
 	if o.target == "" {
 		return usage(cmd, errors.New("no target: name one, or try --target local"))
 	}
+	e.result.Target, e.result.Document = o.target, o.document
 	var err error
 	if o.parsed, err = api.ParseParameters(o.parameters); err != nil {
 		return usage(cmd, err)
@@ -73,17 +90,65 @@ func (o *opening) complete(cmd *cobra.Command, args []string) error {
 	if err := o.request().Validate(); err != nil {
 		return usage(cmd, err)
 	}
-	switch o.rate {
-	case "auto":
-		o.perSecond = -1
-	case "off":
-		o.perSecond = 0
-	default:
-		if o.perSecond, err = strconv.Atoi(o.rate); err != nil || o.perSecond < 1 {
-			return usage(cmd, fmt.Errorf("--rate takes a number of messages per second, off or auto, not %q", o.rate))
-		}
+	if o.connectTimeout < 0 {
+		return usage(cmd, errors.New("--connect-timeout is a time such as 30s, or 0 for no limit"))
+	}
+	char, on, err := tty.ParseEscape(o.escape)
+	if err != nil {
+		return usage(cmd, fmt.Errorf("--escape-char: %w", err))
+	}
+	o.escapes = &tty.Escapes{}
+	if on {
+		o.escapes = tty.NewEscapes(char)
+	}
+	if o.perSecond, err = parseRate(o.rate); err != nil {
+		return usage(cmd, err)
+	}
+	if o.streamEndpoint == "" {
+		o.streamEndpoint = e.getenv("AWS_ENDPOINT_URL_SSMMESSAGES")
+	}
+	if _, err := parseStreamEndpoint(o.streamEndpoint); err != nil {
+		return usage(cmd, err)
 	}
 	return nil
+}
+
+// parseRate reads --rate.
+func parseRate(s string) (perSecond int, err error) {
+	switch s {
+	case "auto":
+		return -1, nil
+	case "off":
+		return 0, nil
+	}
+	if perSecond, err = strconv.Atoi(s); err != nil || perSecond < 1 {
+		return 0, fmt.Errorf("--rate takes a number of messages per second, off or auto, not %q", s)
+	}
+	return perSecond, nil
+}
+
+// parseStreamEndpoint reads the address of a private endpoint: a URL as the AWS
+// CLI has it, or a host. It is nil for none.
+func parseStreamEndpoint(s string) (*url.URL, error) {
+	if s == "" {
+		return nil, nil
+	}
+	if !strings.Contains(s, "://") {
+		s = "wss://" + s
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || strings.Trim(u.Path, "/") != "" {
+		return nil, errors.New("--stream-endpoint is a host, or https:// or wss:// and a host")
+	}
+	switch u.Scheme {
+	case "https", "wss":
+		u.Scheme = "wss"
+	case "http", "ws":
+		u.Scheme = "ws"
+	default:
+		return nil, fmt.Errorf("--stream-endpoint is https:// or wss://, not %s://", u.Scheme)
+	}
+	return u, nil
 }
 
 func (o *opening) request() api.StartRequest {
@@ -92,24 +157,107 @@ func (o *opening) request() api.StartRequest {
 	}
 }
 
-// service is where sessions come from. close ends what was started for it.
+// escapeHint tells how to leave, where there are keys to do it with.
+func (o *opening) escapeHint(e *env) string {
+	if name := o.escapes.Name(); name != "" && tty.New(e.in, e.out).InIsTerminal() {
+		return " (Enter " + name + ". leaves it)"
+	}
+	return ""
+}
+
+// service is where sessions come from, and the way there. close ends what was
+// started for it.
 type service struct {
 	client *api.Client
+	dial   func(ctx context.Context, streamURL string) (stream.Socket, error)
 	close  func() error
 }
 
 // connect gives the service of the target: AWS, or for "local" an emulator of
 // our own, which is reached exactly as AWS is.
-func (o *opening) connect(ctx context.Context, e *env) (service, error) {
-	cfg := api.Config{Region: o.region, Profile: o.profile, EndpointURL: o.endpoint, Version: e.version}
-	if o.target != localTarget {
-		client, err := api.New(ctx, cfg)
-		return service{client, func() error { return nil }}, err
+func (o *opening) connect(ctx context.Context, e *env, clock *openingClock) (service, error) {
+	if o.target == localTarget {
+		return o.connectLocal(ctx, e)
 	}
+	bundle, trust, err := o.trust(e)
+	if err != nil {
+		return service{}, err
+	}
+	proxies, err := proxy.New(proxy.Config{Getenv: e.getenv, TLS: trust})
+	if err != nil {
+		return service{}, err
+	}
+	client, err := api.New(ctx, api.Config{
+		Region: o.region, Profile: o.profile, EndpointURL: o.endpoint,
+		CABundle: bundle, Insecure: o.noVerify,
+		Proxy:   proxies.ForRequest,
+		Prompt:  clock.asking(e.prompt()),
+		Version: e.version,
+		Log:     e.log,
+	})
+	return service{
+		client: client,
+		close:  func() error { return nil },
+		dial: func(ctx context.Context, streamURL string) (stream.Socket, error) {
+			streamURL, err := o.streamURL(streamURL)
+			if err != nil {
+				return nil, err
+			}
+			return stream.DialWebSocket(ctx, streamURL, stream.DialConfig{
+				TLS: trust, Dial: proxies.DialContext, UserAgent: e.userAgent(),
+			})
+		},
+	}, err
+}
+
+// streamURL puts the private endpoint, if there is one, in the place of the
+// service's own.
+func (o *opening) streamURL(given string) (string, error) {
+	endpoint, err := parseStreamEndpoint(o.streamEndpoint)
+	if err != nil || endpoint == nil {
+		return given, err
+	}
+	u, err := url.Parse(given)
+	if err != nil {
+		return given, nil //nolint:nilerr // whoever dials it says so
+	}
+	u.Scheme, u.Host = endpoint.Scheme, endpoint.Host
+	return u.String(), nil
+}
+
+// trust reads whose certificates count for both connections: the bundle for the
+// API, which the SDK wants as it is, and the same for everything else.
+func (o *opening) trust(e *env) (bundle []byte, cfg *tls.Config, err error) {
+	cfg = &tls.Config{MinVersion: tls.VersionTLS12}
+	if o.noVerify {
+		e.warn("certificates are not checked (--no-verify-ssl): whoever is in the way can read and change everything")
+		cfg.InsecureSkipVerify = true
+		return nil, cfg, nil
+	}
+	path, from := o.caBundle, "--ca-bundle"
+	if path == "" {
+		path, from = e.getenv("AWS_CA_BUNDLE"), "AWS_CA_BUNDLE"
+	}
+	if path == "" {
+		return nil, cfg, nil
+	}
+	if bundle, err = os.ReadFile(path); err != nil {
+		return nil, nil, fmt.Errorf("cannot read the certificates of %s: %w", from, err)
+	}
+	cfg.RootCAs = x509.NewCertPool()
+	if !cfg.RootCAs.AppendCertsFromPEM(bundle) {
+		return nil, nil, fmt.Errorf("no certificate in %s, which %s names", path, from)
+	}
+	return bundle, cfg, nil
+}
+
+// connectLocal starts an emulator in this process and gives the way to it.
+func (o *opening) connectLocal(ctx context.Context, e *env) (service, error) {
 	if err := emulator.ShellSupported(); err != nil {
-		return service{}, fmt.Errorf("cannot open a shell on %s: %w", localTarget, err)
+		return service{}, &failure{code: "NotSupported", err: fmt.Errorf("cannot open a shell on %s: %w", localTarget, err)}
 	}
-	server, err := emulator.Start(ctx, emulator.Config{Shell: userShell(e), Version: e.version})
+	// It ends by close, in order: what ends us does not end the service.
+	server, err := emulator.Start(context.WithoutCancel(ctx), emulator.Config{Shell: userShell(e), Version: e.version})
 	if err != nil {
 		return service{}, fmt.Errorf("cannot start the built-in emulator: %w", err)
 	}
@@ -119,11 +267,18 @@ func (o *opening) connect(ctx context.Context, e *env) (service, error) {
 		EndpointURL: server.URL(),
 		Keys:        &api.Keys{AccessKeyID: key, SecretAccessKey: api.NewSecret(secret)},
 		Version:     e.version,
+		Log:         e.log,
 	})
 	if err != nil {
 		return service{}, errors.Join(err, server.Close())
 	}
-	return service{client, server.Close}, nil
+	return service{
+		client: client,
+		close:  server.Close,
+		dial: func(ctx context.Context, streamURL string) (stream.Socket, error) {
+			return stream.DialWebSocket(ctx, streamURL, stream.DialConfig{})
+		},
+	}, nil
 }
 
 // userShell is the shell of whoever runs this.
@@ -135,15 +290,7 @@ func userShell(e *env) []string {
 }
 
 // streamConfig says how the data channel of grant is dialled, and dialled again.
-func (o *opening) streamConfig(e *env, client *api.Client, grant api.Grant) (stream.Config, error) {
-	dial := stream.DialConfig{Proxy: http.ProxyFromEnvironment}
-	if bundle := e.getenv("AWS_CA_BUNDLE"); bundle != "" && o.target != localTarget {
-		roots, err := readRoots(bundle)
-		if err != nil {
-			return stream.Config{}, err
-		}
-		dial.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-	}
+func (o *opening) streamConfig(e *env, svc service, grant api.Grant) stream.Config {
 	rate := o.perSecond
 	if rate < 0 {
 		rate = stream.ServiceRate
@@ -153,30 +300,18 @@ func (o *opening) streamConfig(e *env, client *api.Client, grant api.Grant) (str
 	}
 	return stream.Config{
 		Rate: rate,
+		Log:  e.log,
 		Dial: func(ctx context.Context, resume bool) (stream.Socket, string, error) {
 			token := grant.Token
 			if resume {
-				again, err := client.Resume(ctx, grant.SessionID)
+				again, err := svc.client.Resume(ctx, grant.SessionID)
 				if err != nil {
 					return nil, "", err
 				}
 				token = again.Token
 			}
-			socket, err := stream.DialWebSocket(ctx, grant.StreamURL, dial)
+			socket, err := svc.dial(ctx, grant.StreamURL)
 			return socket, token.Reveal(), err
 		},
-	}, nil
-}
-
-// readRoots reads a file of certificates to trust instead of the system's.
-func readRoots(path string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read AWS_CA_BUNDLE: %w", err)
 	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("no certificate in AWS_CA_BUNDLE %s", path)
-	}
-	return roots, nil
 }

@@ -71,8 +71,8 @@ func begin(ownGroup bool) *exec.Cmd {
 	return cmd
 }
 
-// end waits for a program's end and gives its exit status, -1 for a death by
-// signal. When stop is closed it gets a signal, and after a while another.
+// end waits for a program's end and gives its exit status, as a shell does: 128
+// plus its number for a death by signal. When stop is closed it gets a signal, and after a while another.
 func end(cmd *exec.Cmd, stop <-chan struct{}, sig syscall.Signal) int {
 	pid := cmd.Process.Pid
 	if cmd.SysProcAttr.Setpgid {
@@ -94,5 +94,8 @@ func end(cmd *exec.Cmd, stop <-chan struct{}, sig syscall.Signal) int {
 	}()
 	_ = cmd.Wait() // ProcessState tells it, too
 	close(ended)
+	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() {
+		return 128 + int(status.Signal())
+	}
 	return cmd.ProcessState.ExitCode()
 }

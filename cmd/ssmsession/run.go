@@ -2,34 +2,27 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
-	"github.com/ssmsession/ssmsession/internal/api"
-	"github.com/ssmsession/ssmsession/internal/session"
-)
-
-// Exit codes (docs/exit-status.md).
-const (
-	exitUsage  = 2
-	exitFailed = 255
-	exitSignal = 128 // plus the signal's number
-	exitPipe   = exitSignal + 13
+	"github.com/ssmsession/ssmsession/internal/crash"
 )
 
 // run is the whole program but for the exit itself.
-func run(args []string, e *env) int {
+func run(args []string, e *env) exit {
 	ctx, stop := withSignals(context.Background())
 	defer stop()
 	root := newRoot(e)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	e.explain(err)
-	return exitCode(err)
+	return e.finish(execute(ctx, root))
+}
+
+// execute runs the command that was asked for. Its panic is its error.
+func execute(ctx context.Context, root *cobra.Command) (err error) {
+	defer crash.Catch(&err)
+	return root.ExecuteContext(ctx)
 }
 
 func newRoot(e *env) *cobra.Command {
@@ -47,6 +40,8 @@ It needs neither the AWS CLI nor its plugin. Without an AWS account, the target
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return e.report.open(cmd) }
+	e.report.addFlags(root.PersistentFlags())
 	root.SetVersionTemplate("ssmsession {{.Version}}\n")
 	root.SetIn(e.in)
 	root.SetOut(e.out)
@@ -77,44 +72,6 @@ func atMost(n int) cobra.PositionalArgs {
 	}
 }
 
-// explain says in one line what went wrong, and in a second what to do next.
-func (e *env) explain(err error) {
-	var (
-		exit   *session.ExitError
-		sig    *signalError
-		apiErr *api.Error
-		use    *usageError
-	)
-	switch {
-	case err == nil, errors.As(err, &exit):
-		return
-	case errors.As(err, &sig), errors.Is(err, syscall.EPIPE):
-		// Whoever stopped us, or stopped reading, knows. What failed on the
-		// way out is news.
-		if errors.As(err, &apiErr) {
-			e.say("%s", oneLine(apiErr.Error()))
-		}
-	case errors.As(err, &use):
-		e.say("%s", oneLine(err.Error()))
-		e.hint("%s --help", use.command)
-	case errors.As(err, &apiErr):
-		e.say("%s", oneLine(err.Error()))
-		if apiErr.Hint != "" {
-			e.hint("%s", oneLine(apiErr.Hint))
-		}
-	case strings.HasPrefix(err.Error(), "unknown command"):
-		// cobra has no type for it.
-		e.say("%s", oneLine(err.Error()))
-		e.hint("ssmsession --help")
-	default:
-		e.say("%s", oneLine(err.Error()))
-	}
-}
-
-func (e *env) hint(format string, args ...any) {
-	_, _ = fmt.Fprintf(e.err, "hint: "+format+"\n", args...) // as say
-}
-
 // oneLine keeps remote-controlled text from moving the cursor or adding lines.
 func oneLine(s string) string {
 	var b strings.Builder
@@ -129,32 +86,4 @@ func oneLine(s string) string {
 		}
 	}
 	return b.String()
-}
-
-// exitCode is the one place that decides it.
-func exitCode(err error) int {
-	var (
-		exit   *session.ExitError
-		sig    *signalError
-		apiErr *api.Error
-		use    *usageError
-	)
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &exit):
-		return exit.Code & 0xff
-	case errors.As(err, &sig):
-		return exitSignal + int(sig.signal.(syscall.Signal))
-	case errors.Is(err, syscall.EPIPE):
-		return exitPipe
-	case errors.As(err, &use):
-		return exitUsage
-	case errors.As(err, &apiErr) && apiErr.Usage():
-		return exitUsage
-	case strings.HasPrefix(err.Error(), "unknown command"):
-		return exitUsage
-	default:
-		return exitFailed
-	}
 }

@@ -16,7 +16,13 @@ func (s *signalError) Error() string { return "stopped by " + s.signal.String() 
 func withSignals(parent context.Context) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, endingSignals()...)
+	for _, s := range endingSignals() {
+		// What nohup or a shell's & has set to be ignored stays so.
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
+		}
+	}
+	stopPipes := catchBrokenPipes()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -28,6 +34,7 @@ func withSignals(parent context.Context) (ctx context.Context, stop func()) {
 	}()
 	return ctx, func() {
 		signal.Stop(signals)
+		stopPipes()
 		cancel(nil)
 		<-done
 	}

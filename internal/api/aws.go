@@ -178,7 +178,7 @@ func (c Config) shared(ctx context.Context) (*Client, error) {
 	if vault != nil {
 		c.Profile = "" // the AWS CLI would go to the shared file for it
 	}
-	who := caller{region: cfg.Region, flags: c.flags(), sources: source.ProviderSources(), vault: os.Getenv("AWS_VAULT")}
+	who := caller{region: cfg.Region, proxy: c.Proxy, flags: c.flags(), sources: source.ProviderSources(), vault: os.Getenv("AWS_VAULT")}
 	who.profile, who.root = profilesOf(cfg)
 	return &Client{
 		ssm: ssm.NewFromConfig(cfg, func(o *ssm.Options) {

@@ -126,6 +126,8 @@ type caller struct {
 	flags    string // the flags a suggested command must repeat
 	vault    string // aws-vault's profile, if we run under it
 
+	proxy func(*http.Request) (*url.URL, error) // Config's
+
 	// sources say where the credentials come from. The SDK has no error type
 	// for "none found", and for an expired SSO login only in its older kind.
 	sources []aws.CredentialSource
@@ -295,9 +297,22 @@ func (w caller) network(c call, err error) *Error {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return fail(CodeTimeout, "no answer from "+host+" in time", "check the network and the proxy settings")
 	case unreachable(err):
-		return fail(CodeNetwork, "cannot reach "+host+": "+clean(rootCause(err).Error()), "check the network and the proxy settings")
+		return fail(CodeNetwork, "cannot reach "+host+w.through(host)+": "+clean(rootCause(err).Error()), "check the network and the proxy settings")
 	}
 	return fail(CodeUnknown, clean(withoutOperation(err).Error()), "--debug tells more of the call")
+}
+
+// through names the proxy by which a host is reached, if there is one.
+func (w caller) through(host string) string {
+	if w.proxy == nil {
+		return ""
+	}
+	// An endpoint of plain http is one of a test or a tunnel: few have a proxy.
+	u, err := w.proxy(&http.Request{URL: &url.URL{Scheme: "https", Host: host}})
+	if err != nil || u == nil {
+		return ""
+	}
+	return " through the proxy " + clean(u.Host)
 }
 
 // unreachable reports whether err comes of sending a request rather than of an

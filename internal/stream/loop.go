@@ -499,6 +499,7 @@ func (l *loop) deliver(typ frame.PayloadType, payload []byte) {
 			l.cfg.Log.Debug("a second or late handshake request ignored")
 			return
 		}
+		l.cfg.Notify(Notice{Kind: Asked})
 		answer, err := l.hand.request(payload)
 		if err == nil {
 			err = l.number(frame.HandshakeResponse, answer)
@@ -543,6 +544,7 @@ func (l *loop) begin(s frame.Start) {
 	l.started = true
 	l.ch.start = s
 	close(l.ch.started)
+	l.cfg.Notify(Notice{Kind: Began})
 }
 
 // push numbers what a Send handed over.

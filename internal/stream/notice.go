@@ -9,6 +9,10 @@ const (
 	// Heard is the first message that came from the far end, once in a
 	// Channel's life.
 	Heard NoticeKind = iota + 1
+	// Asked is the agent's request for a handshake.
+	Asked
+	// Began is the start of the session: Started returns from now on.
+	Began
 	// Reconnecting comes before each attempt to get a lost link back.
 	Reconnecting
 	// Resumed tells that something came over a link that was got back.

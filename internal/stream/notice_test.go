@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"reflect"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -46,7 +47,7 @@ func TestNotices(t *testing.T) {
 		r.Open()
 		want("an open socket says nothing")
 		r.Inject(Output(0, "$"))
-		want("the first message", stream.Notice{Kind: stream.Heard})
+		want("the first message, which begins the session", stream.Notice{Kind: stream.Heard}, stream.Notice{Kind: stream.Began})
 		r.Inject(Output(1, "$"))
 		want("the next one is no news")
 		r.Inject(Control(frame.PausePublication))
@@ -79,6 +80,29 @@ func TestNotices(t *testing.T) {
 			if n.Kind != stream.Reconnecting || n.Attempt != i+1 || !errors.Is(n.Err, why) {
 				t.Errorf("attempt %d is told as %+v", i+1, n)
 			}
+		}
+	})
+}
+
+func TestNoticesOfAHandshake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var kinds []stream.NoticeKind // by the loop, and read once it has ended
+		cfg := quiet()
+		cfg.Notify = func(n stream.Notice) { kinds = append(kinds, n.Kind) }
+		r := New(t, cfg)
+		r.Open()
+		r.Inject(Data(0, frame.HandshakeRequest, `{"AgentVersion":"3.3.0.0","RequestedClientActions":[{"ActionType":"SessionType","ActionParameters":{"SessionType":"InteractiveCommands"}}]}`))
+		r.Inject(Data(1, frame.HandshakeComplete, `{}`))
+		if _, err := r.Channel.Started(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.Inject(ChannelClosed(""))
+		if err := r.Channel.Close(); err != nil {
+			t.Fatal(err)
+		}
+		want := []stream.NoticeKind{stream.Heard, stream.Asked, stream.Began}
+		if !slices.Equal(kinds, want) {
+			t.Errorf("told %v, want %v", kinds, want)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -70,8 +71,11 @@ func DialWebSocket(ctx context.Context, streamURL string, cfg DialConfig) (Socke
 	fail := func(status int, err error) error {
 		return &DialError{Host: u.Host, Status: status, Err: err}
 	}
+	if u.Hostname() == "" && (u.Scheme == "wss" || u.Scheme == "ws") {
+		return nil, &DialError{Host: "the stream URL", Refused: true, Err: errors.New("it names no host")}
+	}
 	if u.Scheme != "wss" && (u.Scheme != "ws" || !IsLoopback(u.Hostname())) {
-		return nil, &DialError{Host: u.Host, Refused: true,
+		return nil, &DialError{Host: cmp.Or(u.Host, "the stream URL"), Refused: true,
 			Err: fmt.Errorf("a stream URL must be wss://, not %s://", u.Scheme)}
 	}
 	tlsConfig := &tls.Config{}

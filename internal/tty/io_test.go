@@ -108,28 +108,3 @@ func TestWriterTellsWhatFailed(t *testing.T) {
 		t.Errorf("a write to a closed file gives %d, %v; want that it is closed", n, err)
 	}
 }
-
-func TestGuardRestoresBeforeThePanicGoesOn(t *testing.T) {
-	var happened []string
-	func() {
-		defer func() {
-			happened = append(happened, "goes on with "+recover().(error).Error())
-		}()
-		defer Guard(func() error {
-			happened = append(happened, "restored")
-			return errors.New("the terminal has gone")
-		})
-		panic(errors.New("a bug"))
-	}()
-	if got := strings.Join(happened, ", "); got != "restored, goes on with a bug" {
-		t.Errorf("of a panic under Guard there came: %s", got)
-	}
-}
-
-func TestGuardDoesNothingWithoutAPanic(t *testing.T) {
-	restore := func() error {
-		t.Error("Guard restores the terminal, and the session goes on")
-		return nil
-	}
-	func() { defer Guard(restore) }()
-}

@@ -399,39 +399,3 @@ func helpRead() error {
 	fmt.Printf("%q %v\n", got, err)
 	return nil
 }
-
-// A goroutine that panics takes the process with it, past everybody's deferred
-// calls but its own.
-func TestGuardInAnyGoroutine(t *testing.T) {
-	_, slave := openPty(t)
-	before := settings(t, slave)
-	cmd := helper("panic")
-	var trace bytes.Buffer
-	cmd.Stdin, cmd.Stderr = slave, &trace
-	err := cmd.Run()
-	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 2 {
-		t.Errorf("the process ended with %v, want the runtime's status 2", err)
-	}
-	if settings(t, slave) != before {
-		t.Error("the panic left the terminal raw")
-	}
-	for _, part := range []string{"panic: a bug", "helpPanic.func"} {
-		if !strings.Contains(trace.String(), part) {
-			t.Errorf("the trace does not hold %q:\n%s", part, trace.String())
-		}
-	}
-}
-
-// helpPanic panics in a goroutine that is not the one that made the terminal
-// raw.
-func helpPanic() error {
-	restore, err := New(os.Stdin, os.Stdin).Raw()
-	if err != nil {
-		return err
-	}
-	go func() {
-		defer Guard(restore)
-		panic("a bug")
-	}()
-	select {}
-}

@@ -47,13 +47,10 @@ func (t *Terminal) OutIsTerminal() bool { return isTerminal(t.out) }
 // it on every way out. Raw is not to be called again before.
 //
 // A panic is a way out, too, and runs the deferred calls of its own goroutine
-// and no other. So the terminal is safe when the goroutine that called Raw
-// defers restore, and every other that runs while it is raw begins with
-//
-//	defer tty.Guard(restore)
-//
-// Out of reach are the goroutines of libraries, and the runtime's own fatal
-// errors (out of memory, concurrent map writes), which run no deferred calls.
+// and no other. So every goroutine that runs while the terminal is raw turns its
+// panic into an error of the one that will call restore (internal/crash). Out of
+// reach are the goroutines of libraries, and the runtime's own fatal errors (out
+// of memory, concurrent map writes), which run no deferred calls.
 func (t *Terminal) Raw() (restore func() error, err error) {
 	if !t.InIsTerminal() {
 		return nil, ErrNotTerminal
@@ -68,17 +65,6 @@ func (t *Terminal) Raw() (restore func() error, err error) {
 		}
 		return nil
 	}), nil
-}
-
-// Guard is to be deferred. It gives the terminal back when its goroutine panics,
-// before the panic goes on and is printed, which raw mode would show as steps.
-// Without a panic it does nothing.
-func Guard(restore func() error) {
-	if cause := recover(); cause != nil {
-		// The panic is the news. Who asks restore again gets the same error.
-		_ = restore()
-		panic(cause)
-	}
 }
 
 // Size returns the columns and rows of the output, or of the input when the

@@ -381,7 +381,7 @@ func wantLine(t *testing.T, lines *bufio.Scanner, want string) {
 func helpers() map[string]func() error {
 	return map[string]func() error{
 		"resize": helpResize, "background": helpBackground, "hold": helpHold,
-		"read": helpRead, "panic": helpPanic,
+		"read": helpRead,
 	}
 }
 

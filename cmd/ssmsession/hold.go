@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ssmsession/ssmsession/internal/api"
+	"github.com/ssmsession/ssmsession/internal/crash"
+	"github.com/ssmsession/ssmsession/internal/events"
+	"github.com/ssmsession/ssmsession/internal/session"
+	"github.com/ssmsession/ssmsession/internal/stream"
+)
+
+const terminateTimeout = 5 * time.Second
+
+// hold holds one session from StartSession to its end, whatever command it is
+// for. body is what is done over it; its error wraps io.EOF after a good end, as
+// a session kind's does.
+func (o *opening) hold(ctx context.Context, e *env, body func(context.Context, session.Peer) error) (err error) {
+	if o.target != localTarget {
+		oneProcessor(e) // the emulator of "local" has work of its own
+	}
+	ctx, clock := newOpeningClock(ctx, o.target, o.connectTimeout)
+	defer clock.stop()
+	svc, err := o.connect(ctx, e, clock)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, svc.close()) }()
+	grant, err := svc.client.Start(ctx, o.request())
+	if late := clock.expired(ctx); err != nil && late != nil {
+		return late
+	}
+	if err != nil {
+		return err
+	}
+	ended := false // by the service, so that there is nothing to terminate
+	defer func() {
+		if !ended {
+			err = errors.Join(err, terminate(ctx, svc.client, grant.SessionID))
+		}
+	}()
+	e.result.begin(grant.SessionID, time.Now())
+	e.watch.Emit(events.Started{SessionID: grant.SessionID, Target: o.target, Document: o.document})
+	e.say("session %s on %s%s", oneLine(grant.SessionID), oneLine(o.target), o.escapeHint(e))
+
+	config := o.streamConfig(e, svc, grant)
+	config.Notify = func(n stream.Notice) {
+		clock.notice(n)
+		e.notice(n)
+	}
+	clock.at("the data channel")
+	channel := stream.Open(ctx, config)
+	err = e.carry(ctx, channel, body)
+	closed := (*stream.Closed)(nil)
+	ended = errors.As(err, &closed)
+	if closeErr := channel.Close(); closeErr != nil && !errors.Is(err, closeErr) {
+		err = errors.Join(err, closeErr)
+	}
+	e.result.stats, e.result.byRemote = channel.Stats(), ended
+	return e.conclude(err, closed, begun(ctx, channel))
+}
+
+// carry runs body over an open channel and tells when the session is ready.
+func (e *env) carry(ctx context.Context, channel *stream.Channel, body func(context.Context, session.Peer) error) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { e.ready(ctx, channel) })
+	peer, rest := newIdler(channel)
+	defer func() {
+		rest()
+		cancel()
+		wg.Wait()
+	}()
+	defer crash.Catch(&err)
+	return body(ctx, peer)
+}
+
+// ready tells that the session has begun, once it has.
+func (e *env) ready(ctx context.Context, channel *stream.Channel) {
+	start, err := channel.Started(ctx)
+	if err != nil {
+		return // which body is told as well
+	}
+	e.watch.Emit(events.Ready{SessionType: string(start.SessionType), AgentVersion: start.AgentVersion})
+	if start.CustomerMessage != "" {
+		e.say("%s", oneLine(start.CustomerMessage))
+	}
+}
+
+// notice passes on what happens to the data channel. It must return at once.
+func (e *env) notice(n stream.Notice) {
+	switch n.Kind {
+	case stream.Reconnecting:
+		reason := ""
+		if n.Err != nil {
+			reason = n.Err.Error()
+		}
+		e.watch.Emit(events.Reconnecting{Attempt: n.Attempt, Reason: reason, For: n.For})
+	case stream.Resumed:
+		e.watch.Emit(events.Resumed{After: n.For})
+	case stream.Paused:
+		e.watch.Emit(events.Paused{})
+	}
+}
+
+// begun tells whether the session had begun before its channel ended.
+func begun(ctx context.Context, channel *stream.Channel) bool {
+	_, err := channel.Started(context.WithoutCancel(ctx))
+	return err == nil
+}
+
+// conclude says how the session ended and turns its end into the command's.
+func (e *env) conclude(err error, closed *stream.Closed, begun bool) error {
+	switch {
+	case errors.Is(err, errDisconnected):
+		e.say("disconnected")
+		return nil
+	case closed == nil:
+		return err
+	case closed.Refused != "":
+		return &failure{code: "NotSupported",
+			err: fmt.Errorf("the session was closed because this client could not do what it asked: %s", closed.Refused)}
+	case closed.Incomplete:
+		return &failure{code: "Incomplete",
+			err: errors.New("the session was closed before all of its output had arrived")}
+	case !begun && closed.Output != "":
+		return &failure{code: "NotBegun", err: fmt.Errorf("the session was closed before it began: %s", closed.Output)}
+	case !begun:
+		return &failure{code: "NotBegun", err: errors.New("the session was closed before it began")}
+	}
+	if closed.Output != "" {
+		e.say("session closed: %s", oneLine(closed.Output))
+	}
+	if status := (*session.ExitError)(nil); errors.As(err, &status) {
+		return status
+	}
+	return nil
+}
+
+// terminate ends a session that has not ended by itself, whatever ended us, in
+// a time of its own.
+func terminate(ctx context.Context, client *api.Client, sessionID string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), terminateTimeout)
+	defer cancel()
+	if err := client.Terminate(ctx, sessionID); err != nil {
+		return fmt.Errorf("the session may live on until its idle timeout: %w", err)
+	}
+	return nil
+}
+
+// openingClock ends an opening that takes too long: the API call, the dial and
+// the first message together.
+type openingClock struct {
+	limit time.Duration
+	timer *time.Timer // nil for no limit
+	stage atomic.Pointer[string]
+	lost  atomic.Pointer[string] // why the connection was lost last
+	end   context.CancelCauseFunc
+}
+
+// newOpeningClock starts the clock. The context ends, with a *failure as its
+// cause, when limit is over; 0 is no limit.
+func newOpeningClock(ctx context.Context, target string, limit time.Duration) (context.Context, *openingClock) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	c := &openingClock{limit: limit, end: cancel}
+	c.at("Systems Manager")
+	if limit > 0 {
+		c.timer = time.AfterFunc(limit, func() { cancel(c.failure(target, limit)) })
+	}
+	return ctx, c
+}
+
+// at says from whom something is awaited now.
+func (c *openingClock) at(stage string) { c.stage.Store(&stage) }
+
+// asking lets a user take as long as they like over a question. It takes and
+// gives nil where nobody can be asked.
+func (c *openingClock) asking(prompt func(context.Context, string) (string, error)) func(context.Context, string) (string, error) {
+	if prompt == nil || c.timer == nil {
+		return prompt
+	}
+	return func(ctx context.Context, question string) (string, error) {
+		if c.timer.Stop() {
+			defer c.timer.Reset(c.limit)
+		}
+		return prompt(ctx, question)
+	}
+}
+
+func (c *openingClock) failure(target string, limit time.Duration) error {
+	why := ""
+	if lost := c.lost.Load(); lost != nil {
+		why = ": " + *lost
+	}
+	return &failure{
+		code: "ConnectTimeout",
+		hint: "check that the node is online and reachable, and the proxy, if there is one; --connect-timeout sets the time",
+		err:  fmt.Errorf("no answer from %s for %s within %s%s", *c.stage.Load(), target, limit, why),
+	}
+}
+
+// notice takes what the data channel tells: its first message ends the opening.
+// A handshake is part of it, and takes its time anew.
+func (c *openingClock) notice(n stream.Notice) {
+	switch n.Kind {
+	case stream.Heard, stream.Began:
+		if c.timer != nil {
+			c.timer.Stop()
+		}
+	case stream.Asked:
+		c.at("the agent")
+		if c.timer != nil {
+			c.timer.Reset(c.limit)
+		}
+	case stream.Reconnecting:
+		if n.Err != nil {
+			why := n.Err.Error()
+			c.lost.Store(&why)
+		}
+	}
+}
+
+// expired gives the clock's error if it has ended ctx.
+func (c *openingClock) expired(ctx context.Context) error {
+	if late := (*failure)(nil); ctx.Err() != nil && errors.As(context.Cause(ctx), &late) {
+		return late
+	}
+	return nil
+}
+
+// stop ends the clock and its context.
+func (c *openingClock) stop() {
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	c.end(nil)
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"crypto/x509"
+	"errors"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/ssmsession/ssmsession/internal/api"
+	"github.com/ssmsession/ssmsession/internal/crash"
+	"github.com/ssmsession/ssmsession/internal/events"
+	"github.com/ssmsession/ssmsession/internal/session"
+	"github.com/ssmsession/ssmsession/internal/stream"
+)
+
+// Exit codes (docs/exit-status.md).
+const (
+	exitUsage  = 2
+	exitFailed = 255
+	exitSignal = 128 // plus the signal's number
+)
+
+// exit is how the program leaves.
+type exit struct {
+	code   int
+	signal os.Signal // to die of, or nil
+}
+
+// by tells who ended the program's work, as far as the exit knows.
+func (x exit) by() events.By {
+	if x.signal != nil {
+		return events.BySignal
+	}
+	return events.ByClient
+}
+
+// exitOf is the one place that decides the exit code.
+func exitOf(err error) exit {
+	var (
+		status *session.ExitError
+		sig    *signalError
+		apiErr *api.Error
+		use    *usageError
+	)
+	switch {
+	case err == nil:
+		return exit{}
+	case errors.As(err, &sig):
+		return exit{exitSignal + int(sig.signal.(syscall.Signal)), sig.signal}
+	case nobodyReads(err):
+		return exit{exitSignal + brokenPipe, syscall.Signal(brokenPipe)}
+	case errors.As(err, &status):
+		return exit{code: status.Code & 0xff}
+	case errors.As(err, &use), errors.As(err, &apiErr) && apiErr.Usage(), isUnknownCommand(err):
+		return exit{code: exitUsage}
+	default:
+		return exit{code: exitFailed}
+	}
+}
+
+// brokenPipe is SIGPIPE's number. Windows has no such signal, and the same code.
+const brokenPipe = 13
+
+// nobodyReads tells that the reader of our output went away. A connection that
+// broke is EPIPE as well, and something else.
+func nobodyReads(err error) bool {
+	write := (*session.WriteError)(nil)
+	return errors.As(err, &write) && errors.Is(write.Err, syscall.EPIPE)
+}
+
+// problem is what is told of an error.
+type problem struct {
+	code    string // for scripts (docs/exit-status.md)
+	message string // in one line
+	hint    string // what to do next; often empty
+	stack   string // of a mistake of ours
+}
+
+// failure is an error of ours that knows its code and its hint.
+type failure struct {
+	code, hint string
+	err        error
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// explain says what to tell of an error, nil when there is nothing to tell.
+func explain(err error) *problem {
+	var (
+		status  *session.ExitError
+		sig     *signalError
+		crashed *crash.Error
+		apiErr  *api.Error
+		use     *usageError
+		fail    *failure
+		dial    *stream.DialError
+		line    *session.LineError
+	)
+	p := &problem{code: "Failed"}
+	if err != nil {
+		p.message = err.Error()
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &crashed):
+		p.code, p.stack = "InternalError", string(crashed.Stack)
+		p.hint = "this is a mistake in ssmsession; please report it with what follows"
+	case errors.As(err, &sig), nobodyReads(err):
+		// Whoever stopped us, or stopped reading, knows. What failed on the
+		// way out is news.
+		if !errors.As(err, &apiErr) {
+			return nil
+		}
+		p.code, p.message, p.hint = apiErr.Code, apiErr.Error(), apiErr.Hint
+	case errors.As(err, &status):
+		return nil
+	case errors.As(err, &use):
+		p.code, p.hint = "Usage", use.command+" --help"
+	case isUnknownCommand(err):
+		p.code, p.hint = "Usage", "ssmsession --help"
+	case errors.As(err, &fail):
+		p.code, p.hint = fail.code, fail.hint
+	case errors.As(err, &apiErr):
+		p.code, p.hint = apiErr.Code, apiErr.Hint
+	case errors.As(err, &dial):
+		p.code, p.hint = "DataChannel", dialHint(dial)
+	case errors.Is(err, stream.ErrLost):
+		p.code = "SessionLost"
+	case errors.As(err, &line):
+		p.code = "LineTooLong"
+	}
+	return p
+}
+
+// dialHint says what to do about a data channel that could not be opened.
+func dialHint(d *stream.DialError) string {
+	var (
+		authority x509.UnknownAuthorityError
+		host      x509.HostnameError
+		invalid   x509.CertificateInvalidError
+	)
+	switch {
+	case errors.As(d.Err, &authority), errors.As(d.Err, &host), errors.As(d.Err, &invalid):
+		return "name the certificates of your network's proxy with --ca-bundle FILE or AWS_CA_BUNDLE"
+	case d.Status == 403:
+		return "the token is good for one connection within a short time: start again; or a proxy refuses websockets"
+	case d.Status != 0:
+		return "start again; if it stays, a proxy in between may not let websockets through"
+	case d.Refused:
+		return ""
+	}
+	return "check name service, firewall and proxy (HTTPS_PROXY, NO_PROXY) for " + d.Host +
+		"; --stream-endpoint names a private endpoint"
+}
+
+// isUnknownCommand tells cobra's error that has no type.
+func isUnknownCommand(err error) bool { return strings.HasPrefix(err.Error(), "unknown command") }
