@@ -74,6 +74,7 @@ leaves no process and no file behind.`,
 	f.StringArrayVar(&c.documents, "document", nil, "file with a session document of yours, JSON; may be repeated")
 	f.StringVar(&c.cfg.AgentVersion, "agent-version", emulator.DefaultAgentVersion, "which agent to play; older ones can do less")
 	f.StringArrayVar(&c.cfg.Deny, "deny", nil, "API action or document that nobody may use; may be repeated")
+	f.StringVar(&c.cfg.MFACode, "mfa-code", emulator.DefaultMFACode, "six-digit code with which roles named mfa… are assumed")
 	f.StringVar(&c.pace, "pace", string(emulator.PaceOff), "off, or real: the real agent's delays and the service's message limit")
 	return cmd
 }

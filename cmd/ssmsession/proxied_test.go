@@ -528,47 +528,58 @@ func TestFloodsTakeLittleMemory(t *testing.T) {
 		channel func(*farEnd)
 		status  int
 		prints  string
+		api     string // what an answer to StartSession begins with that never ends
+		upgrade string // and one to the upgrade
 	}{
-		{"beyond a gap", func(f *farEnd) {
+		{name: "beyond a gap", channel: func(f *farEnd) {
 			for n := range messages {
 				f.numbered(n+1, strings.Repeat("x", 1024))
 			}
-		}, exitFailed, ""},
-		{"from far ahead backwards", func(f *farEnd) {
+		}, status: exitFailed},
+		{name: "from far ahead backwards", channel: func(f *farEnd) {
 			for n := messages; n > 0; n-- {
 				f.numbered(n, strings.Repeat("x", 1024))
 			}
-		}, exitFailed, ""},
-		{"neighbours changed about", func(f *farEnd) {
+		}, status: exitFailed},
+		{name: "neighbours changed about", channel: func(f *farEnd) {
 			for n := range messages {
 				f.numbered(n^1, strconv.FormatInt(n^1, 10)+"\n")
 			}
-		}, 0, numbers.String()},
-		{"a repeated message", func(f *farEnd) {
+		}, prints: numbers.String()},
+		{name: "a repeated message", channel: func(f *farEnd) {
 			for range messages / 10 {
 				f.numbered(0, "0\n")
 			}
-		}, 0, "0\n"},
-		{"handshakes", func(f *farEnd) {
+		}, prints: "0\n"},
+		{name: "handshakes", channel: func(f *farEnd) {
 			f.send(frame.Output, "0\n")
 			for range messages / 10 {
 				f.send(frame.HandshakeRequest, "{}")
 			}
-		}, 0, "0\n"},
-		{"large messages that are none", func(f *farEnd) {
+		}, prints: "0\n"},
+		{name: "large messages that are none", channel: func(f *farEnd) {
 			for range messages / 1000 {
 				f.binary(make([]byte, 250_000))
 			}
 			f.send(frame.Output, "0\n")
-		}, 0, "0\n"},
+		}, prints: "0\n"},
+		{name: "an answer without end", api: "HTTP/1.1 200 OK\r\n\r\n{\"SessionId\":\"", status: exitFailed},
+		{name: "an upgrade without end", upgrade: "HTTP/1.1 101 Switching Protocols\r\nServer: ", status: exitFailed},
 	} {
 		t.Run(flood.name, func(t *testing.T) {
 			pid := make(chan int, 1)
+			look := sync.OnceFunc(func() { wantSmall(t, <-pid) })
 			s := newBadService(t, nil, func(s *badService) {
+				if flood.api != "" {
+					s.api = answersRaw(flood.api+strings.Repeat("x", 100_000_000), look)
+				}
+				if flood.upgrade != "" {
+					s.upgrade = answersRaw(flood.upgrade+strings.Repeat("x", 100_000_000), look)
+				}
 				s.channel = func(f *farEnd) {
 					flood.channel(f)
 					f.settle(t)
-					wantSmall(t, <-pid)
+					look()
 					f.end("")
 				}
 			})
@@ -633,15 +644,21 @@ func marshal(v any) []byte {
 	return b
 }
 
-// answersRaw answers with bytes that no server of ours would send.
-func answersRaw(answer string) http.HandlerFunc {
+// answersRaw answers with bytes that no server of ours would send. What comes then
+// is done if the client takes all of them.
+func answersRaw(answer string, then ...func()) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := w.(http.Hijacker).Hijack()
 		if err != nil {
 			panic(err) // it is a plain HTTP/1.1 server
 		}
 		defer conn.Close()
-		_, _ = io.WriteString(conn, answer) // or the client has gone
+		if _, err := io.WriteString(conn, answer); err != nil {
+			return // the client has gone
+		}
+		for _, f := range then {
+			f()
+		}
 	}
 }
 
