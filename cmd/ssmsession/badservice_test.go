@@ -542,7 +542,7 @@ func openRows() []badRow {
 			<-f.gone
 		}, says: late + `|large|limit`},
 		{name: "closed before anything", channel: func(f *farEnd) { f.end("") }, says: `closed before it began`},
-		{name: "closed before anything, with a reason", channel: func(f *farEnd) { f.end("no\x1b[2J tea\ntoday") }, says: `closed before it began.*no.*tea.*today`},
+		{name: "closed before anything, with a reason", channel: func(f *farEnd) { f.end("no\x1b[2J \u202etea\u2028\ntoday") }, says: `closed before it began.*no.*tea.*today`},
 		{name: "a reason as long as a book", channel: func(f *farEnd) {
 			f.end(strings.Repeat("\x1b]0;mine\a\r\n", 10_000))
 		}, says: `closed before it began.*\\x1b.*mine`},

@@ -294,7 +294,8 @@ func (o *opening) streamConfig(e *env, svc service, grant api.Grant) stream.Conf
 	rate := o.perSecond
 	if rate < 0 {
 		rate = stream.ServiceRate
-		if u, err := url.Parse(grant.StreamURL); err == nil && stream.IsLoopback(u.Hostname()) {
+		given, err := o.streamURL(grant.StreamURL)
+		if u, parseErr := url.Parse(given); err == nil && parseErr == nil && stream.IsLoopback(u.Hostname()) {
 			rate = 0
 		}
 	}

@@ -100,7 +100,7 @@ func explain(err error) *problem {
 	)
 	p := &problem{code: "Failed"}
 	if err != nil {
-		p.message = err.Error()
+		p.message = strings.ReplaceAll(err.Error(), "\n", "; ") // joined errors have one each
 	}
 	switch {
 	case err == nil:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -72,17 +73,28 @@ func atMost(n int) cobra.PositionalArgs {
 	}
 }
 
-// oneLine keeps remote-controlled text from moving the cursor or adding lines.
+// maxLine is the most of a text that is shown, in characters.
+const maxLine = 2000
+
+// oneLine keeps remote-controlled text from moving the cursor, turning letters
+// around, adding lines or filling the screen.
 func oneLine(s string) string {
 	var b strings.Builder
+	shown := 0
 	for _, r := range strings.TrimSpace(s) {
+		if shown++; shown > maxLine {
+			b.WriteString("…")
+			break
+		}
 		switch {
 		case r == '\n' || r == '\r' || r == '\t':
 			b.WriteByte(' ')
-		case r < ' ' || (r >= 0x7f && r < 0xa0):
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r < 0x100:
 			fmt.Fprintf(&b, "\\x%02x", r)
 		default:
-			b.WriteRune(r)
+			fmt.Fprintf(&b, "\\u%04x", r)
 		}
 	}
 	return b.String()

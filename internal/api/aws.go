@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -21,6 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/smithy-go/logging"
 	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // Config says how to reach AWS. The zero value is what the SDK finds by itself
@@ -243,13 +245,52 @@ func (c Config) httpClient() *awshttp.BuildableClient {
 }
 
 func (c Config) apiOptions() []func(*middleware.Stack) error {
-	opts := []func(*middleware.Stack) error{awsmiddleware.AddUserAgentKeyValue("ssmsession", c.Version)}
+	opts := []func(*middleware.Stack) error{
+		awsmiddleware.AddUserAgentKeyValue("ssmsession", c.Version),
+		func(s *middleware.Stack) error {
+			// The last of its step sees the answer first.
+			return s.Deserialize.Add(middleware.DeserializeMiddlewareFunc("LimitAnswer", limitAnswer), middleware.After)
+		},
+	}
 	if c.Prompt != nil {
 		opts = append(opts, func(s *middleware.Stack) error {
 			return s.Initialize.Add(prompter(c.Prompt).middleware(), middleware.Before)
 		})
 	}
 	return opts
+}
+
+// maxAnswer is the most of an answer's body that is read, in bytes. A grant has
+// some 2 kB; the SDK itself would read for ever.
+const maxAnswer = 1 << 20
+
+// limitAnswer bounds the body of an answer before anything reads it.
+func limitAnswer(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (
+	out middleware.DeserializeOutput, metadata middleware.Metadata, err error,
+) {
+	out, metadata, err = next.HandleDeserialize(ctx, in)
+	if answer, ok := out.RawResponse.(*smithyhttp.Response); ok && answer.Body != nil {
+		answer.Body = &limitedBody{ReadCloser: answer.Body, left: maxAnswer}
+	}
+	return out, metadata, err
+}
+
+// errLongAnswer is what reading a body ends with that is longer than maxAnswer.
+var errLongAnswer = errors.New("the answer is too long")
+
+type limitedBody struct {
+	io.ReadCloser
+	left int
+}
+
+// Read implements io.Reader.
+func (b *limitedBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errLongAnswer
+	}
+	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
 }
 
 // flags repeats what the user gave on our command line, for the commands that

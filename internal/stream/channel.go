@@ -101,8 +101,8 @@ var ErrClosed = errors.New("data channel closed")
 
 // Stats counts what a Channel did.
 type Stats struct {
-	BytesIn, BytesOut int64 // payload
-	RoundTrip         time.Duration
+	BytesIn, BytesOut int64         // payload
+	RoundTrip         time.Duration // smoothed; 0 when none was measured
 	Retransmissions   int64
 	Resumes           int64
 }

@@ -755,8 +755,23 @@ func TestStats(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := r.Channel.Stats()
-		if s.BytesIn != 1 || s.BytesOut != 3 || s.Retransmissions != 1 || s.Resumes != 1 || s.RoundTrip != 100*time.Millisecond {
-			t.Errorf("Stats gives %+v", s)
+		if s.BytesIn != 1 || s.BytesOut != 3 || s.Retransmissions != 1 || s.Resumes != 1 || s.RoundTrip != 0 {
+			t.Errorf("Stats gives %+v; a repeated message measures nothing", s)
+		}
+	})
+}
+
+func TestTheFirstRoundTripCountsAsItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := started(t, quiet())
+		send(t, r, "abc")
+		time.Sleep(20 * time.Millisecond)
+		r.Inject(Ack(0))
+		if err := r.Channel.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Channel.Stats().RoundTrip; got != 20*time.Millisecond {
+			t.Errorf("one round trip of 20 ms is told as %v", got)
 		}
 	})
 }

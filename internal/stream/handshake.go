@@ -2,6 +2,7 @@ package stream
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -20,7 +21,8 @@ type handshake struct {
 func (h *handshake) request(payload []byte) ([]byte, error) {
 	var req frame.HandshakeRequestPayload
 	if err := json.Unmarshal(payload, &req); err != nil {
-		return nil, fmt.Errorf("handshake request: %w", err)
+		// The library speaks of Go's types.
+		return nil, errors.New("the agent's handshake request cannot be read")
 	}
 	h.asked = true
 	h.start.AgentVersion = req.AgentVersion
@@ -78,11 +80,11 @@ func (h *handshake) complete(payload []byte) (frame.Start, error) {
 		return frame.Start{}, fmt.Errorf("the agent completed a handshake that it never began")
 	}
 	if h.start.SessionType == "" {
-		return frame.Start{}, fmt.Errorf("the agent's handshake named no session type")
+		return frame.Start{}, errors.New("the agent's handshake named no session type")
 	}
 	var p frame.HandshakeCompletePayload
 	if err := json.Unmarshal(payload, &p); err != nil {
-		return frame.Start{}, fmt.Errorf("handshake complete: %w", err)
+		return frame.Start{}, errors.New("the end of the agent's handshake cannot be read")
 	}
 	h.start.CustomerMessage = p.CustomerMessage
 	h.start.HandshakeTime = time.Duration(p.HandshakeTimeToComplete)

@@ -581,9 +581,13 @@ func (l *loop) number(typ frame.PayloadType, payload []byte) error {
 }
 
 func (l *loop) stats() Stats {
+	rtt := l.snd.srtt
+	if !l.snd.sampled {
+		rtt = 0
+	}
 	return Stats{
 		BytesIn: l.rcv.bytes, BytesOut: l.bytesOut,
-		RoundTrip:       l.snd.srtt,
+		RoundTrip:       rtt,
 		Retransmissions: l.snd.retransmissions,
 		Resumes:         l.resumes,
 	}

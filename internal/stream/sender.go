@@ -9,7 +9,7 @@ import (
 )
 
 // The constants of retransmission (docs/protocol.md, "Retransmission"). The
-// smoothing is AWS's own; the floor keeps a quick loopback from repeating what
+// smoothing is AWS's own, but that the first measurement counts as it is; the floor keeps a quick loopback from repeating what
 // is only waiting for a busy processor, and the ceiling is higher than AWS's
 // because every timeout here doubles (Karn).
 const (
@@ -59,6 +59,7 @@ type sender struct {
 	ackedOrder  int64       // highest order among what was acknowledged
 
 	srtt, rttvar, rto time.Duration
+	sampled           bool // srtt is measured, not assumed
 	pausedUntil       time.Time
 	aliveSince        time.Time // when the agent last acknowledged something
 	agentSeen         bool      // something has come from the agent
@@ -128,6 +129,12 @@ func (s *sender) acked(now time.Time, sequence int64) {
 }
 
 func (s *sender) sample(rtt time.Duration) {
+	if !s.sampled {
+		s.sampled = true
+		s.srtt, s.rttvar = rtt, rtt/2
+		s.rto = min(maxRTO, max(minRTO, s.srtt+max(rttGranule, 4*s.rttvar)))
+		return
+	}
 	s.rttvar += (max(s.srtt-rtt, rtt-s.srtt) - s.rttvar) / 4
 	s.srtt += (rtt - s.srtt) / 8
 	s.rto = min(maxRTO, max(minRTO, s.srtt+max(rttGranule, 4*s.rttvar)))

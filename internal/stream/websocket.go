@@ -24,6 +24,7 @@ const (
 	maxMessage     = 256 << 10 // bytes; agents send about 1 kB, 64 kB is to be expected of others
 	readBatchBytes = 64 << 10
 	upgradeTimeout = 30 * time.Second
+	upgradeBytes   = 64 << 10 // of the answer to the upgrade, TLS included
 	minimalTLS     = tls.VersionTLS12
 )
 
@@ -78,6 +79,9 @@ func DialWebSocket(ctx context.Context, streamURL string, cfg DialConfig) (Socke
 		return nil, &DialError{Host: cmp.Or(u.Host, "the stream URL"), Refused: true,
 			Err: fmt.Errorf("a stream URL must be wss://, not %s://", u.Scheme)}
 	}
+	if u.User != nil {
+		return nil, &DialError{Host: u.Host, Refused: true, Err: errors.New("a stream URL has no user")}
+	}
 	tlsConfig := &tls.Config{}
 	if cfg.TLS != nil {
 		tlsConfig = cfg.TLS.Clone()
@@ -97,7 +101,7 @@ func DialWebSocket(ctx context.Context, streamURL string, cfg DialConfig) (Socke
 			if err != nil {
 				return nil, err
 			}
-			s.cork = &corkedConn{Conn: conn}
+			s.cork = &corkedConn{Conn: conn, limited: true, left: upgradeBytes}
 			return s.cork, nil
 		},
 		TLSClientConfig:  tlsConfig,
@@ -117,6 +121,7 @@ func DialWebSocket(ctx context.Context, streamURL string, cfg DialConfig) (Socke
 		return nil, fail(status, err)
 	}
 	s.conn.SetReadLimit(maxMessage)
+	s.cork.limited = false
 	return s, nil
 }
 
@@ -165,8 +170,12 @@ func (s *webSocket) dial(ctx context.Context, d *websocket.Dialer, url string, h
 			_ = conn.Close() // already closed by the cancellation
 		}
 		return context.Cause(ctx)
+	case err != nil && resp != nil && resp.StatusCode == http.StatusSwitchingProtocols:
+		return errors.New("the server's answer is that of no websocket")
 	case err != nil && resp != nil:
 		return &badStatus{resp.StatusCode}
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the server closed the connection")
 	case err != nil:
 		return err
 	}
@@ -283,7 +292,10 @@ func (s *webSocket) Close() error { return s.cork.Close() }
 // wss alike. It also tells the reader when it is about to wait for the network.
 type corkedConn struct {
 	net.Conn
-	beforeRead func() error // owned by the reading goroutine
+	// Owned by whoever reads: the dial, then the reading goroutine.
+	beforeRead func() error
+	limited    bool // left counts: gorilla reads the answer to an upgrade without end
+	left       int
 
 	mu     sync.Mutex // a TLS layer may write (an alert, a key update) from the reading goroutine; guards corked, buf
 	corked bool
@@ -296,7 +308,15 @@ func (c *corkedConn) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	return c.Conn.Read(p)
+	if !c.limited {
+		return c.Conn.Read(p)
+	}
+	if c.left <= 0 {
+		return 0, errors.New("the answer to the upgrade has no end")
+	}
+	n, err := c.Conn.Read(p[:min(len(p), c.left)])
+	c.left -= n
+	return n, err
 }
 
 func (c *corkedConn) Write(p []byte) (int, error) {

@@ -249,12 +249,9 @@ func AppendExitCode(b []byte, code int) []byte {
 // death by signal as -1.
 func ParseExitCode(p []byte) (int, error) {
 	text, ok := strings.CutPrefix(string(p), exitCodePrefix)
-	if !ok {
-		return 0, fmt.Errorf("exit code payload %.40q is not %q and a number", p, exitCodePrefix)
-	}
 	n, err := strconv.Atoi(strings.TrimSpace(text))
-	if err != nil {
-		return 0, fmt.Errorf("exit code payload: %w", err)
+	if !ok || err != nil {
+		return 0, fmt.Errorf("exit code payload %.40q is not %q and a number", p, exitCodePrefix)
 	}
 	return n, nil
 }
