@@ -541,7 +541,6 @@ func openRows() []badRow {
 			f.binary(make([]byte, 10<<20))
 			<-f.gone
 		}, says: late + `|large|limit`},
-		{name: "closed before anything", channel: func(f *farEnd) { f.end("") }, says: `closed before it began`},
 		{name: "closed before anything, with a reason", channel: func(f *farEnd) { f.end("no\x1b[2J \u202etea\u2028\ntoday") }, says: `closed before it began.*no.*tea.*today`},
 		{name: "a reason as long as a book", channel: func(f *farEnd) {
 			f.end(strings.Repeat("\x1b]0;mine\a\r\n", 10_000))
@@ -673,6 +672,7 @@ func frameRows() []badRow {
 			f.numbered(2, "after\n")
 			f.end("")
 		}, status: exitFailed, says: `before all of its output`, prints: "before\n"},
+		{name: "closed before anything, as by a command that has nothing to say", channel: func(f *farEnd) { f.end("") }},
 		{name: "a gap at the beginning that never fills", channel: func(f *farEnd) {
 			f.numbered(1, "after\n")
 			f.end("bye")

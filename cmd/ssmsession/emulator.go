@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ssmsession/ssmsession/internal/emulator"
+	"github.com/ssmsession/ssmsession/internal/session"
 )
 
 // emulatorCommand is ssmsession emulator.
@@ -22,6 +23,7 @@ type emulatorCommand struct {
 	shell     string
 	documents []string
 	pace      string
+	faults    []string
 }
 
 // exampleTarget is what the emulator answers to besides "local", so that a
@@ -50,7 +52,8 @@ leaves no process and no file behind.`,
   ssmsession start ` + exampleTarget + `
 
   ssmsession emulator --deny StartSession
-  ssmsession emulator --agent-version 3.0.222.0 --pace real`,
+  ssmsession emulator --agent-version 3.0.222.0 --pace real
+  ssmsession emulator --fault drop=5% --fault cut=after:30s,close`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := c.complete(); err != nil {
@@ -76,6 +79,9 @@ leaves no process and no file behind.`,
 	f.StringArrayVar(&c.cfg.Deny, "deny", nil, "API action or document that nobody may use; may be repeated")
 	f.StringVar(&c.cfg.MFACode, "mfa-code", emulator.DefaultMFACode, "six-digit code with which roles named mfa… are assumed")
 	f.StringVar(&c.pace, "pace", string(emulator.PaceOff), "off, or real: the real agent's delays and the service's message limit")
+	f.StringArrayVar(&c.faults, "fault", nil, "what is to go wrong, such as drop=5%; may be repeated (see emulator fault)")
+	f.Uint64Var(&c.cfg.FaultSeed, "fault-seed", 0, "what the dice of faults are seeded with, to have a bad day again; 0 draws one")
+	cmd.AddCommand(newEmulatorFault(e))
 	return cmd
 }
 
@@ -83,6 +89,11 @@ leaves no process and no file behind.`,
 func (c *emulatorCommand) complete() error {
 	c.cfg.Version = c.env.version
 	c.cfg.Pace = emulator.Pace(c.pace)
+	faults, err := parseFaults(c.faults)
+	if err != nil {
+		return err
+	}
+	c.cfg.Faults = faults
 	for _, id := range c.targets {
 		c.cfg.Targets = append(c.cfg.Targets, emulator.Target{ID: id})
 	}
@@ -117,6 +128,9 @@ func (c *emulatorCommand) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, server.Close()) }()
 	c.env.say("emulator at %s; whoever has its key gets a shell on this machine", server.URL())
+	if len(c.cfg.Faults) > 0 {
+		c.env.say("faults are on order; the same ones come with --fault-seed %d", server.FaultSeed())
+	}
 	exports := server.Environment()
 	if c.envFile != "" {
 		if err := emulator.WriteEnvFile(c.envFile, exports); err != nil {
@@ -129,7 +143,7 @@ func (c *emulatorCommand) run(ctx context.Context) (err error) {
 		}()
 	}
 	if _, err := fmt.Fprint(c.env.out, emulator.ExportLines(exports)); err != nil {
-		return fmt.Errorf("cannot print the environment: %w", err)
+		return &session.WriteError{Err: err}
 	}
 	<-ctx.Done()
 	c.env.say("stopping")

@@ -31,10 +31,7 @@ func (o *opening) hold(ctx context.Context, e *env, body func(context.Context, s
 		return err
 	}
 	defer func() { err = errors.Join(err, svc.close()) }()
-	grant, err := svc.client.Start(ctx, o.request())
-	if late := clock.expired(ctx); err != nil && late != nil {
-		return late
-	}
+	grant, err := o.start(ctx, e, svc)
 	if err != nil {
 		return err
 	}
@@ -49,20 +46,57 @@ func (o *opening) hold(ctx context.Context, e *env, body func(context.Context, s
 	e.say("session %s on %s%s", oneLine(grant.SessionID), oneLine(o.target), o.escapeHint(e))
 
 	config := o.streamConfig(e, svc, grant)
+	teller := newTeller(e, o.escapes)
+	defer teller.stop()
 	config.Notify = func(n stream.Notice) {
 		clock.notice(n)
 		e.notice(n)
+		teller.notice(n)
 	}
 	clock.at("the data channel")
 	channel := stream.Open(ctx, config)
 	err = e.carry(ctx, channel, body)
 	closed := (*stream.Closed)(nil)
-	ended = errors.As(err, &closed)
+	if ended = errors.As(err, &closed); !ended {
+		clock.end(err) // nothing is waited for any more
+	}
 	if closeErr := channel.Close(); closeErr != nil && !errors.Is(err, closeErr) {
 		err = errors.Join(err, closeErr)
 	}
 	e.result.stats, e.result.byRemote = channel.Stats(), ended
 	return e.conclude(err, closed, begun(ctx, channel))
+}
+
+// startGrace is how long a StartSession that is not wanted any more is waited
+// for: what it grants has to be ended.
+const startGrace = time.Second
+
+// start asks for the session. The end of ctx does not leave behind a session that
+// the service was just granting.
+func (o *opening) start(ctx context.Context, e *env, svc *service) (api.Grant, error) {
+	call, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(startGrace):
+			cancel(context.Cause(ctx))
+		case <-call.Done():
+		}
+	})
+	defer stop()
+	grant, err := svc.client.Start(call, o.request())
+	if err != nil && ctx.Err() != nil {
+		cause := context.Cause(ctx)
+		if late := (*failure)(nil); call.Err() == nil {
+			return api.Grant{}, cause // it is known that nothing was granted
+		} else if errors.As(cause, &late) {
+			return api.Grant{}, &failure{code: late.code, err: late.err,
+				hint: late.hint + "; a session that was started all the same ends by its idle timeout"}
+		}
+		e.say("left without waiting for the service; a session that it started all the same ends by its idle timeout")
+		return api.Grant{}, cause
+	}
+	return grant, err
 }
 
 // carry runs body over an open channel and tells when the session is ready.
@@ -96,11 +130,7 @@ func (e *env) ready(ctx context.Context, channel *stream.Channel) {
 func (e *env) notice(n stream.Notice) {
 	switch n.Kind {
 	case stream.Reconnecting:
-		reason := ""
-		if n.Err != nil {
-			reason = n.Err.Error()
-		}
-		e.watch.Emit(events.Reconnecting{Attempt: n.Attempt, Reason: reason, For: n.For})
+		e.watch.Emit(events.Reconnecting{Attempt: n.Attempt, Reason: reasonOf(n.Err), For: n.For})
 	case stream.Resumed:
 		e.watch.Emit(events.Resumed{After: n.For})
 	case stream.Paused:
@@ -129,15 +159,18 @@ func (e *env) conclude(err error, closed *stream.Closed, begun bool) error {
 		return &failure{code: "Incomplete",
 			err: errors.New("the session was closed before all of its output had arrived")}
 	case !begun && closed.Output != "":
+		// Without a word of the service's it is a command that had nothing to
+		// say and ended before that was clear.
 		return &failure{code: "NotBegun", err: fmt.Errorf("the session was closed before it began: %s", closed.Output)}
-	case !begun:
-		return &failure{code: "NotBegun", err: errors.New("the session was closed before it began")}
 	}
 	if closed.Output != "" {
 		e.say("session closed: %s", oneLine(closed.Output))
 	}
 	if status := (*session.ExitError)(nil); errors.As(err, &status) {
 		return status
+	}
+	if restore := (*terminalError)(nil); errors.As(err, &restore) {
+		return restore
 	}
 	return nil
 }
@@ -168,12 +201,15 @@ type openingClock struct {
 func newOpeningClock(ctx context.Context, target string, limit time.Duration) (context.Context, *openingClock) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	c := &openingClock{limit: limit, end: cancel}
-	c.at("Systems Manager")
+	c.at(stageAPI)
 	if limit > 0 {
 		c.timer = time.AfterFunc(limit, func() { cancel(c.failure(target, limit)) })
 	}
 	return ctx, c
 }
+
+// stageAPI is the first thing that is waited for.
+const stageAPI = "Systems Manager"
 
 // at says from whom something is awaited now.
 func (c *openingClock) at(stage string) { c.stage.Store(&stage) }
@@ -197,9 +233,13 @@ func (c *openingClock) failure(target string, limit time.Duration) error {
 	if lost := c.lost.Load(); lost != nil {
 		why = ": " + *lost
 	}
+	hint := "check that the node is online and its agent runs"
+	if *c.stage.Load() == stageAPI {
+		hint = "check the network, the endpoint and the proxy, if there is one"
+	}
 	return &failure{
 		code: "ConnectTimeout",
-		hint: "check that the node is online and reachable, and the proxy, if there is one; --connect-timeout sets the time",
+		hint: hint + "; --connect-timeout sets the time",
 		err:  fmt.Errorf("no answer from %s for %s within %s%s", *c.stage.Load(), target, limit, why),
 	}
 }
@@ -223,14 +263,6 @@ func (c *openingClock) notice(n stream.Notice) {
 			c.lost.Store(&why)
 		}
 	}
-}
-
-// expired gives the clock's error if it has ended ctx.
-func (c *openingClock) expired(ctx context.Context) error {
-	if late := (*failure)(nil); ctx.Err() != nil && errors.As(context.Cause(ctx), &late) {
-		return late
-	}
-	return nil
 }
 
 // stop ends the clock and its context.

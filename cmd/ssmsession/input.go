@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
 
 	"github.com/ssmsession/ssmsession/internal/crash"
 	"github.com/ssmsession/ssmsession/internal/tty"
@@ -13,38 +14,51 @@ import (
 // errDisconnected is the cause of a session that the user left by its escape.
 var errDisconnected = errors.New("left by the escape")
 
-// input is the user's side of a session as a session.Input. A read of stdin
+const (
+	inputBuffer = 32 << 10 // bytes read at once
+	inputQueue  = 64 << 10 // bytes read ahead, from which on reading waits
+)
+
+// input is the user's side of a session as a session.Input. It reads ahead, so
+// that an escape is heard while the session takes nothing. A read of stdin
 // cannot be abandoned portably, so its goroutine is the one that may outlive a
-// session; it owns its buffer and nothing else, and ends with the process or
-// the next byte.
+// session; it ends with the process or the next byte.
 type input struct {
-	chunks chan []byte
-	next   chan struct{}
-	err    error // why chunks was closed
-	begun  bool
+	escapes *tty.Escapes     // acted upon; belongs to the reading goroutine
+	act     func(tty.Action) // what an escape asks for
+
+	mu    sync.Mutex // guards what follows
+	queue []byte     // read and not yet taken
+	err   error      // why reading ended
+
+	more  chan struct{} // tells that queue or err has changed
+	room  chan struct{} // tells that something was taken
+	taken []byte        // with the caller of Read
 }
 
-const inputBuffer = 32 << 10
-
-// newInput begins to read file.
-func newInput(file *os.File) *input {
-	in := &input{chunks: make(chan []byte), next: make(chan struct{})}
-	go func() {
-		defer close(in.chunks)
-		defer crash.Catch(&in.err)
-		in.err = in.pump(tty.NewReader(file))
-	}()
+// newInput begins to read file. act is called for each escape, from another
+// goroutine.
+func newInput(file *os.File, escapes *tty.Escapes, act func(tty.Action)) *input {
+	in := &input{escapes: escapes, act: act, more: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+	go func() { in.end(in.pump(tty.NewReader(file))) }()
 	return in
 }
 
-func (in *input) pump(file io.Reader) error {
+func (in *input) pump(file io.Reader) (err error) {
+	defer crash.Catch(&err)
 	buf := make([]byte, inputBuffer)
+	var send []byte
 	for {
 		n, err := file.Read(buf)
-		if n > 0 {
-			in.chunks <- buf[:n]
-			<-in.next
+		var actions []tty.Action
+		send, actions = in.escapes.Feed(send[:0], buf[:n])
+		for _, a := range actions {
+			in.act(a)
 		}
+		if err != nil {
+			send = in.escapes.Flush(send)
+		}
+		in.put(send)
 		switch {
 		case errors.Is(err, tty.ErrNotOpen):
 			return io.EOF // nohup's way to say that there is no input
@@ -54,58 +68,54 @@ func (in *input) pump(file io.Reader) error {
 	}
 }
 
+// put queues what was read, and waits while there is too much of it.
+func (in *input) put(p []byte) {
+	in.mu.Lock()
+	in.queue = append(in.queue, p...)
+	full := len(in.queue) >= inputQueue
+	in.mu.Unlock()
+	tell(in.more)
+	for full {
+		<-in.room
+		in.mu.Lock()
+		full = len(in.queue) >= inputQueue
+		in.mu.Unlock()
+	}
+}
+
+func (in *input) end(err error) {
+	in.mu.Lock()
+	in.err = err
+	in.mu.Unlock()
+	tell(in.more)
+}
+
+// tell wakes whoever waits; a channel of one remembers.
+func tell(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
 // Read gives what was typed or piped next.
 func (in *input) Read(ctx context.Context) ([]byte, error) {
-	if in.begun {
-		in.begun = false
-		in.next <- struct{}{}
-	}
-	select {
-	case p, ok := <-in.chunks:
-		if !ok {
-			return nil, in.err
+	for {
+		in.mu.Lock()
+		in.taken, in.queue = in.queue, in.taken[:0]
+		err := in.err
+		in.mu.Unlock()
+		if len(in.taken) > 0 {
+			tell(in.room)
+			return in.taken, nil
 		}
-		in.begun = true
-		return p, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-}
-
-// keys is an input from a keyboard: it acts on the escapes (~. and ~?).
-type keys struct {
-	*input
-	escapes *tty.Escapes
-	leave   func()       // ends the session
-	show    func(string) // help
-	buf     []byte
-	ended   bool
-}
-
-// Read gives what is for the far end of what was typed next.
-func (k *keys) Read(ctx context.Context) ([]byte, error) {
-	if k.ended {
-		return nil, io.EOF
-	}
-	p, err := k.input.Read(ctx)
-	if errors.Is(err, io.EOF) {
-		if held := k.escapes.Flush(k.buf[:0]); len(held) > 0 {
-			k.ended = true
-			return held, nil
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case <-in.more:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
 		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	send, actions := k.escapes.Feed(k.buf[:0], p)
-	k.buf = send
-	for _, a := range actions {
-		switch a {
-		case tty.Disconnect:
-			k.leave()
-		case tty.Help:
-			k.show(k.escapes.Help())
-		}
-	}
-	return send, nil
 }

@@ -38,6 +38,10 @@ type opening struct {
 	caBundle       string
 	noVerify       bool
 	connectTimeout time.Duration
+	reconnectFor   time.Duration
+	noReconnect    bool
+	aliveInterval  time.Duration
+	aliveCount     int
 	escape         string
 	rate           string
 	output         string
@@ -62,6 +66,10 @@ func (o *opening) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.caBundle, "ca-bundle", "", "file of certificates to trust instead of the system's (default: AWS_CA_BUNDLE)")
 	f.BoolVar(&o.noVerify, "no-verify-ssl", false, "do not check certificates; whoever is in the way can read and change everything")
 	f.DurationVar(&o.connectTimeout, "connect-timeout", 30*time.Second, "for the API call, the dial and the first message together; 0 for no limit")
+	f.DurationVar(&o.reconnectFor, "reconnect-timeout", stream.DefaultRedial, "how long to try to get a lost connection back; 0 for no limit")
+	f.BoolVar(&o.noReconnect, "no-reconnect", false, "end when the connection is lost")
+	f.DurationVar(&o.aliveInterval, "server-alive-interval", stream.DefaultAliveInterval, "time between pings to the service; 0 for none")
+	f.IntVar(&o.aliveCount, "server-alive-count-max", stream.DefaultAliveCount, "how many pings may stay unanswered until the connection counts as lost")
 	f.StringVar(&o.escape, "escape-char", "~", "what leaves the session, typed after Enter and followed by a dot: a character, ^X or none")
 	f.StringVar(&o.rate, "rate", "auto", "data messages sent per second: a number, off, or auto (900 towards AWS, off on loopback)")
 	f.StringVar(&o.output, "output", "text", "text, or json: one document on stdout when the session is over")
@@ -93,6 +101,9 @@ func (o *opening) complete(cmd *cobra.Command, e *env, args []string) error {
 	if o.connectTimeout < 0 {
 		return usage(cmd, errors.New("--connect-timeout is a time such as 30s, or 0 for no limit"))
 	}
+	if o.reconnectFor < 0 || o.aliveInterval < 0 || o.aliveCount < 1 {
+		return usage(cmd, errors.New("--reconnect-timeout and --server-alive-interval are times, --server-alive-count-max a number from 1"))
+	}
 	char, on, err := tty.ParseEscape(o.escape)
 	if err != nil {
 		return usage(cmd, fmt.Errorf("--escape-char: %w", err))
@@ -104,11 +115,8 @@ func (o *opening) complete(cmd *cobra.Command, e *env, args []string) error {
 	if o.perSecond, err = parseRate(o.rate); err != nil {
 		return usage(cmd, err)
 	}
-	if o.streamEndpoint == "" {
-		o.streamEndpoint = e.getenv("AWS_ENDPOINT_URL_SSMMESSAGES")
-	}
 	if _, err := parseStreamEndpoint(o.streamEndpoint); err != nil {
-		return usage(cmd, err)
+		return usage(cmd, fmt.Errorf("--stream-endpoint is %w", err))
 	}
 	return nil
 }
@@ -138,7 +146,7 @@ func parseStreamEndpoint(s string) (*url.URL, error) {
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || strings.Trim(u.Path, "/") != "" {
-		return nil, errors.New("--stream-endpoint is a host, or https:// or wss:// and a host")
+		return nil, errors.New("a host, or https:// or wss:// and a host")
 	}
 	switch u.Scheme {
 	case "https", "wss":
@@ -146,7 +154,7 @@ func parseStreamEndpoint(s string) (*url.URL, error) {
 	case "http", "ws":
 		u.Scheme = "ws"
 	default:
-		return nil, fmt.Errorf("--stream-endpoint is https:// or wss://, not %s://", u.Scheme)
+		return nil, fmt.Errorf("https:// or wss://, not %s://", u.Scheme)
 	}
 	return u, nil
 }
@@ -159,45 +167,73 @@ func (o *opening) request() api.StartRequest {
 
 // escapeHint tells how to leave, where there are keys to do it with.
 func (o *opening) escapeHint(e *env) string {
-	if name := o.escapes.Name(); name != "" && tty.New(e.in, e.out).InIsTerminal() {
+	if name := o.escapes.Name(); name != "none" && tty.New(e.in, e.out).InIsTerminal() {
 		return " (Enter " + name + ". leaves it)"
 	}
 	return ""
 }
 
-// service is where sessions come from, and the way there. close ends what was
-// started for it.
+// service is where sessions come from, and the way there.
 type service struct {
 	client *api.Client
+	renew  func(context.Context) (*api.Client, error) // with credentials looked for anew
 	dial   func(ctx context.Context, streamURL string) (stream.Socket, error)
-	close  func() error
+	close  func() error // ends what was started for it
+}
+
+// resume asks for a new token. Credentials that have expired are looked for anew
+// before the next time: the user may have logged in meanwhile.
+func (s *service) resume(ctx context.Context, sessionID string) (api.Grant, error) {
+	grant, err := s.client.Resume(ctx, sessionID)
+	if expired := (*api.Error)(nil); errors.As(err, &expired) && expired.Expired() {
+		if fresh, renewErr := s.renew(ctx); renewErr == nil {
+			s.client = fresh // else the old one stays, and its error is told
+		}
+	}
+	return grant, err
+}
+
+// dialAgain dials what ResumeSession says, or else what StartSession said.
+func (s *service) dialAgain(ctx context.Context, again, first string) (stream.Socket, error) {
+	if again != "" && again != first {
+		if socket, err := s.dial(ctx, again); err == nil || ctx.Err() != nil {
+			return socket, err
+		}
+	}
+	return s.dial(ctx, first)
 }
 
 // connect gives the service of the target: AWS, or for "local" an emulator of
 // our own, which is reached exactly as AWS is.
-func (o *opening) connect(ctx context.Context, e *env, clock *openingClock) (service, error) {
+func (o *opening) connect(ctx context.Context, e *env, clock *openingClock) (*service, error) {
 	if o.target == localTarget {
 		return o.connectLocal(ctx, e)
 	}
 	bundle, trust, err := o.trust(e)
 	if err != nil {
-		return service{}, err
+		return nil, err
 	}
 	proxies, err := proxy.New(proxy.Config{Getenv: e.getenv, TLS: trust})
 	if err != nil {
-		return service{}, err
+		return nil, &failure{code: "BadConfig", err: err}
 	}
-	client, err := api.New(ctx, api.Config{
+	if o.streamEndpoint == "" {
+		o.streamEndpoint = e.getenv("AWS_ENDPOINT_URL_SSMMESSAGES")
+		if _, err := parseStreamEndpoint(o.streamEndpoint); err != nil {
+			return nil, &failure{code: "BadConfig", err: fmt.Errorf("AWS_ENDPOINT_URL_SSMMESSAGES is %w", err)}
+		}
+	}
+	cfg := api.Config{
 		Region: o.region, Profile: o.profile, EndpointURL: o.endpoint,
 		CABundle: bundle, Insecure: o.noVerify,
 		Proxy:   proxies.ForRequest,
 		Prompt:  clock.asking(e.prompt()),
 		Version: e.version,
 		Log:     e.log,
-	})
-	return service{
-		client: client,
-		close:  func() error { return nil },
+	}
+	s := &service{
+		renew: func(ctx context.Context) (*api.Client, error) { return api.New(ctx, cfg) },
+		close: func() error { return nil },
 		dial: func(ctx context.Context, streamURL string) (stream.Socket, error) {
 			streamURL, err := o.streamURL(streamURL)
 			if err != nil {
@@ -207,7 +243,9 @@ func (o *opening) connect(ctx context.Context, e *env, clock *openingClock) (ser
 				TLS: trust, Dial: proxies.DialContext, UserAgent: e.userAgent(),
 			})
 		},
-	}, err
+	}
+	s.client, err = api.New(ctx, cfg)
+	return s, err
 }
 
 // streamURL puts the private endpoint, if there is one, in the place of the
@@ -242,43 +280,45 @@ func (o *opening) trust(e *env) (bundle []byte, cfg *tls.Config, err error) {
 		return nil, cfg, nil
 	}
 	if bundle, err = os.ReadFile(path); err != nil {
-		return nil, nil, fmt.Errorf("cannot read the certificates of %s: %w", from, err)
+		return nil, nil, &failure{code: "BadConfig", err: fmt.Errorf("cannot read the certificates of %s: %w", from, err)}
 	}
 	cfg.RootCAs = x509.NewCertPool()
 	if !cfg.RootCAs.AppendCertsFromPEM(bundle) {
-		return nil, nil, fmt.Errorf("no certificate in %s, which %s names", path, from)
+		return nil, nil, &failure{code: "BadConfig", err: fmt.Errorf("no certificate in %s, which %s names", path, from)}
 	}
 	return bundle, cfg, nil
 }
 
 // connectLocal starts an emulator in this process and gives the way to it.
-func (o *opening) connectLocal(ctx context.Context, e *env) (service, error) {
+func (o *opening) connectLocal(ctx context.Context, e *env) (*service, error) {
 	if err := emulator.ShellSupported(); err != nil {
-		return service{}, &failure{code: "NotSupported", err: fmt.Errorf("cannot open a shell on %s: %w", localTarget, err)}
+		return nil, &failure{code: "NotSupported", err: fmt.Errorf("cannot open a shell on %s: %w", localTarget, err)}
 	}
 	// It ends by close, in order: what ends us does not end the service.
 	server, err := emulator.Start(context.WithoutCancel(ctx), emulator.Config{Shell: userShell(e), Version: e.version})
 	if err != nil {
-		return service{}, fmt.Errorf("cannot start the built-in emulator: %w", err)
+		return nil, fmt.Errorf("cannot start the built-in emulator: %w", err)
 	}
 	key, secret := server.Credentials()
-	client, err := api.New(ctx, api.Config{
-		Region:      emulator.DefaultRegion,
-		EndpointURL: server.URL(),
-		Keys:        &api.Keys{AccessKeyID: key, SecretAccessKey: api.NewSecret(secret)},
-		Version:     e.version,
-		Log:         e.log,
-	})
-	if err != nil {
-		return service{}, errors.Join(err, server.Close())
-	}
-	return service{
-		client: client,
-		close:  server.Close,
+	s := &service{
+		close: server.Close,
+		renew: func(ctx context.Context) (*api.Client, error) {
+			return api.New(ctx, api.Config{
+				Region:      emulator.DefaultRegion,
+				EndpointURL: server.URL(),
+				Keys:        &api.Keys{AccessKeyID: key, SecretAccessKey: api.NewSecret(secret)},
+				Version:     e.version,
+				Log:         e.log,
+			})
+		},
 		dial: func(ctx context.Context, streamURL string) (stream.Socket, error) {
 			return stream.DialWebSocket(ctx, streamURL, stream.DialConfig{})
 		},
-	}, nil
+	}
+	if s.client, err = s.renew(ctx); err != nil {
+		return nil, errors.Join(err, server.Close())
+	}
+	return s, nil
 }
 
 // userShell is the shell of whoever runs this.
@@ -290,7 +330,7 @@ func userShell(e *env) []string {
 }
 
 // streamConfig says how the data channel of grant is dialled, and dialled again.
-func (o *opening) streamConfig(e *env, svc service, grant api.Grant) stream.Config {
+func (o *opening) streamConfig(e *env, svc *service, grant api.Grant) stream.Config {
 	rate := o.perSecond
 	if rate < 0 {
 		rate = stream.ServiceRate
@@ -299,20 +339,33 @@ func (o *opening) streamConfig(e *env, svc service, grant api.Grant) stream.Conf
 			rate = 0
 		}
 	}
-	return stream.Config{
-		Rate: rate,
-		Log:  e.log,
-		Dial: func(ctx context.Context, resume bool) (stream.Socket, string, error) {
-			token := grant.Token
-			if resume {
-				again, err := svc.client.Resume(ctx, grant.SessionID)
-				if err != nil {
-					return nil, "", err
-				}
-				token = again.Token
-			}
-			socket, err := svc.dial(ctx, grant.StreamURL)
-			return socket, token.Reveal(), err
-		},
+	cfg := stream.Config{
+		Rate:          rate,
+		Log:           e.log,
+		RedialFor:     orNever(o.reconnectFor),
+		NoRedial:      o.noReconnect,
+		AliveInterval: orNever(o.aliveInterval),
+		AliveCount:    o.aliveCount,
 	}
+	cfg.Dial = func(ctx context.Context, resume bool) (stream.Socket, string, error) {
+		if !resume {
+			socket, err := svc.dial(ctx, grant.StreamURL)
+			return socket, grant.Token.Reveal(), err
+		}
+		again, err := svc.resume(ctx, grant.SessionID)
+		if err != nil {
+			return nil, "", err
+		}
+		socket, err := svc.dialAgain(ctx, again.StreamURL, grant.StreamURL)
+		return socket, again.Token.Reveal(), err
+	}
+	return cfg
+}
+
+// orNever is how stream.Config says what a flag says by 0.
+func orNever(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
 }

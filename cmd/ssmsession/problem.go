@@ -51,7 +51,7 @@ func exitOf(err error) exit {
 	case nobodyReads(err):
 		return exit{exitSignal + brokenPipe, syscall.Signal(brokenPipe)}
 	case errors.As(err, &status):
-		return exit{code: status.Code & 0xff}
+		return exit{code: max(status.Code&0xff, 1)} // 256 is no success
 	case errors.As(err, &use), errors.As(err, &apiErr) && apiErr.Usage(), isUnknownCommand(err):
 		return exit{code: exitUsage}
 	default:
@@ -98,20 +98,22 @@ func explain(err error) *problem {
 		dial    *stream.DialError
 		line    *session.LineError
 	)
+	whole := err
+	err = first(err)
 	p := &problem{code: "Failed"}
 	if err != nil {
-		p.message = strings.ReplaceAll(err.Error(), "\n", "; ") // joined errors have one each
+		p.message = strings.ReplaceAll(whole.Error(), "\n", "; ") // joined errors have one each
 	}
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &crashed):
+	case errors.As(whole, &crashed):
 		p.code, p.stack = "InternalError", string(crashed.Stack)
 		p.hint = "this is a mistake in ssmsession; please report it with what follows"
-	case errors.As(err, &sig), nobodyReads(err):
+	case errors.As(whole, &sig), nobodyReads(whole):
 		// Whoever stopped us, or stopped reading, knows. What failed on the
 		// way out is news.
-		if !errors.As(err, &apiErr) {
+		if !errors.As(whole, &apiErr) || apiErr.Code == api.CodeCanceled {
 			return nil
 		}
 		p.code, p.message, p.hint = apiErr.Code, apiErr.Error(), apiErr.Hint
@@ -133,6 +135,17 @@ func explain(err error) *problem {
 		p.code = "LineTooLong"
 	}
 	return p
+}
+
+// first gives the first of joined errors: what went wrong before others did.
+func first(err error) error {
+	for {
+		joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // one that wraps joined ones has a sentence of its own
+		if !ok || len(joined.Unwrap()) == 0 {
+			return err
+		}
+		err = joined.Unwrap()[0]
+	}
 }
 
 // dialHint says what to do about a data channel that could not be opened.

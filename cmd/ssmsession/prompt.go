@@ -4,15 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/ssmsession/ssmsession/internal/tty"
 )
 
 // prompt asks the user for one line on the terminal. It is nil where nobody can
-// be asked: without a terminal, and in CI, where one may be there all the same.
+// be asked: without a terminal for the
+// question or for the answer, and in CI, where one may be there all the same.
 func (e *env) prompt() func(ctx context.Context, question string) (string, error) {
-	if e.getenv("CI") != "" || !tty.New(e.in, e.err).InIsTerminal() {
+	if t := tty.New(e.in, e.err); e.getenv("CI") != "" || !t.InIsTerminal() || !t.OutIsTerminal() {
 		return nil
 	}
 	return func(ctx context.Context, question string) (string, error) {
@@ -20,12 +22,33 @@ func (e *env) prompt() func(ctx context.Context, question string) (string, error
 			return "", errors.New("nothing can be asked while the terminal belongs to a session")
 		}
 		e.people.printf("%s: ", oneLine(question))
-		// A terminal gives a line a read, so nothing typed after it is lost.
-		p, err := newInput(e.in).Read(ctx)
+		line, err := readLine(ctx, e.in)
 		if err != nil {
 			e.people.printf("\n")
 			return "", fmt.Errorf("no answer: %w", err)
 		}
-		return strings.TrimSpace(string(p)), nil
+		return strings.TrimSpace(line), nil
+	}
+}
+
+// readLine reads what a terminal gives at once, which is a line: nothing typed
+// after it is lost. As of any read of a terminal, its goroutine is left behind if
+// ctx ends.
+func readLine(ctx context.Context, terminal *os.File) (string, error) {
+	type answer struct {
+		line string
+		err  error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		buf := make([]byte, 4<<10) // a terminal's longest line
+		n, err := tty.NewReader(terminal).Read(buf)
+		answered <- answer{string(buf[:n]), err}
+	}()
+	select {
+	case a := <-answered:
+		return a.line, a.err
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
 	}
 }

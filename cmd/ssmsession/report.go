@@ -9,11 +9,14 @@ import (
 	"log/slog"
 	"os"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/ssmsession/ssmsession/internal/events"
+	"github.com/ssmsession/ssmsession/internal/session"
+	"github.com/ssmsession/ssmsession/internal/tty"
 )
 
 // report is how the program tells what happens: people by lines on stderr,
@@ -30,7 +33,8 @@ type report struct {
 	log    *slog.Logger // never nil
 	logged io.Closer    // the log file, or nil
 	watch  *events.Writer
-	result *result // of the session that the command holds, or nil
+	result *result         // of the session that the command holds, or nil
+	status *tty.StatusLine // on the terminal that the session has for itself, or nil
 }
 
 // newReport tells people on out.
@@ -52,7 +56,8 @@ func (r *report) open(cmd *cobra.Command) error {
 	case r.logFile != "" && !r.debug:
 		return usage(cmd, errors.New("--log-file is where --debug logs to: give both"))
 	case r.logFile != "":
-		file, err := os.OpenFile(r.logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		// Not blocking: a FIFO that nobody reads is an error, not a wait.
+		file, err := os.OpenFile(r.logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY|syscall.O_NONBLOCK, 0o600)
 		if err != nil {
 			return fmt.Errorf("cannot open the log file: %w", err)
 		}
@@ -81,6 +86,12 @@ func debugLog(to io.Writer) *slog.Logger {
 
 // finish tells how the command ended, to everybody, and closes what open opened.
 func (e *env) finish(err error) exit {
+	if e.result != nil && e.result.asked {
+		e.result.end(exitOf(err), explain(err))
+		if printErr := e.printResult(); printErr != nil && err == nil {
+			err = printErr
+		}
+	}
 	x := exitOf(err)
 	p := explain(err)
 	if p != nil {
@@ -96,32 +107,30 @@ func (e *env) finish(err error) exit {
 	}
 	if e.result != nil {
 		e.result.end(x, p)
-		if e.result.asked {
-			e.printResult()
-		}
 		e.watch.Emit(e.result.exit())
 	} else {
 		e.watch.Emit(events.Exit{Code: x.code, By: x.by()})
 	}
 	if err := e.watch.Close(); err != nil {
-		e.warn("events: %v", err)
+		e.warn("events: %s", oneLine(err.Error()))
 	}
 	if e.logged != nil {
 		if err := e.logged.Close(); err != nil {
-			e.warn("log file: %v", err)
+			e.warn("log file: %s", oneLine(err.Error()))
 		}
 	}
 	return x
 }
 
-func (e *env) printResult() {
+func (e *env) printResult() error {
 	doc, err := json.MarshalIndent(e.result, "", "  ")
-	if err == nil {
-		_, err = e.out.Write(append(doc, '\n'))
-	}
 	if err != nil {
-		e.fail("cannot print the result: %v", err)
+		return fmt.Errorf("cannot make the result: %w", err)
 	}
+	if _, err := e.out.Write(append(doc, '\n')); err != nil {
+		return &session.WriteError{Err: err}
+	}
+	return nil
 }
 
 // say tells people something worth knowing that is no error.

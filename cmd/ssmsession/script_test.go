@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -30,6 +33,8 @@ import (
 //	stop-emulator              does so now; its stdout and stderr are then the
 //	                           last command's
 //	mode PERM file             the file's permissions must be these
+//	jwt FILE CLAIMS            writes a web identity token to the file that the
+//	                           script's emulator takes for its own
 //	pty [-size CxR] FILE program args...
 //	                           runs a program on a terminal with a person at
 //	                           it, who does what FILE says (person_unix_test.go)
@@ -39,6 +44,7 @@ func TestScripts(t *testing.T) {
 		"emulator":      startEmulator,
 		"stop-emulator": stopEmulator,
 		"mode":          mode,
+		"jwt":           jwt,
 	}
 	maps.Copy(commands, terminalCommands())
 	testscript.Run(t, testscript.Params{
@@ -121,6 +127,20 @@ func mode(ts *testscript.TestScript, neg bool, args []string) {
 	if got := info.Mode().Perm(); got != os.FileMode(want) {
 		ts.Fatalf("the mode of %s is %o, want %o", args[1], got, want)
 	}
+}
+
+// jwt is the script command of that name. The key of the emulator's is the secret
+// access key (docs/emulator.md).
+func jwt(ts *testscript.TestScript, neg bool, args []string) {
+	e := runningEmulator(ts)
+	if neg || len(args) != 2 || e == nil {
+		ts.Fatalf("usage: jwt file claims, after emulator")
+	}
+	part := func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+	signed := part(`{"alg":"HS256","typ":"JWT"}`) + "." + part(args[1])
+	mac := hmac.New(sha256.New, []byte(e.exports["AWS_SECRET_ACCESS_KEY"]))
+	_, _ = io.WriteString(mac, signed) // never fails
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(signed+"."+part(string(mac.Sum(nil)))), 0o600))
 }
 
 // scriptEmulator is an emulator that a script has started.

@@ -17,7 +17,8 @@ func withSignals(parent context.Context) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 1)
 	for _, s := range endingSignals() {
-		// What nohup or a shell's & has set to be ignored stays so.
+		// What nohup (SIGHUP) or a shell's & (SIGINT) has set to be ignored
+		// stays so. Go knows it of no other signal.
 		if !signal.Ignored(s) {
 			signal.Notify(signals, s)
 		}

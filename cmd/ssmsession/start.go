@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"runtime"
 
 	"github.com/spf13/cobra"
 
@@ -14,8 +14,9 @@ import (
 
 // startCommand is ssmsession start.
 type startCommand struct {
-	env  *env
-	open opening
+	env      *env
+	open     opening
+	terminal *tty.Terminal
 }
 
 func newStart(e *env) *cobra.Command {
@@ -48,6 +49,12 @@ carries none), and 255 when it could not be held.`,
 			if err := c.open.complete(cmd, e, args); err != nil {
 				return err
 			}
+			if tty.Mintty(e.in) {
+				return &failure{code: "NoConsole", hint: "run  winpty ssmsession …",
+					err: errors.New("this window is no Windows console, and keys typed in it would not arrive")}
+			}
+			c.terminal = tty.New(e.in, e.out)
+			e.status = c.statusLine()
 			return c.open.hold(cmd.Context(), e, c.shell)
 		},
 	}
@@ -55,42 +62,42 @@ carries none), and 255 when it could not be held.`,
 	return cmd
 }
 
+// statusLine is the line for what happens to the connection. There is none where
+// the screen is not the session's alone, or cannot be written to in places.
+func (c *startCommand) statusLine() *tty.StatusLine {
+	e := c.env
+	if !c.terminal.InIsTerminal() || !c.terminal.OutIsTerminal() || e.result.asked {
+		return nil
+	}
+	if term := e.getenv("TERM"); runtime.GOOS != "windows" && (term == "" || term == "dumb") {
+		return nil
+	}
+	return tty.NewStatusLine(tty.NewWriter(e.out), c.terminal.Size)
+}
+
 // shell runs the session with this process's terminal, which is put back
 // before it returns.
 func (c *startCommand) shell(ctx context.Context, peer session.Peer) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	terminal := tty.New(c.env.in, c.env.out)
 	shell := session.Shell{Out: tty.NewWriter(c.env.out), Err: tty.NewWriter(c.env.err)}
-	if r := c.env.result; r.asked {
+	switch r := c.env.result; {
+	case r.asked:
 		shell.Out, shell.Err = &r.out, &r.err
+	case c.env.status != nil:
+		shell.Out = c.env.status
 	}
-	if terminal.OutIsTerminal() {
-		shell.Term = terminal
+	if c.terminal.OutIsTerminal() {
+		shell.Term = c.terminal
 	}
-	if tty.Mintty(c.env.in) {
-		return &failure{code: "NoConsole", hint: "run  winpty ssmsession …",
-			err: errors.New("this window is no Windows console, and keys typed in it would not arrive")}
-	}
-	in := newInput(c.env.in)
-	if !terminal.InIsTerminal() {
-		shell.In, shell.Piped = in, true
+	if !c.terminal.InIsTerminal() {
+		shell.In, shell.Piped = newInput(c.env.in, &tty.Escapes{}, func(tty.Action) {}), true
 		return c.explain(shell.Run(ctx, peer))
 	}
-	restore, err := c.env.rawTerminal(terminal)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, restore()) }()
-	shell.In = &keys{
-		input:   in,
-		escapes: c.open.escapes,
-		leave:   func() { cancel(errDisconnected) },
-		show: func(help string) {
-			_, _ = io.WriteString(c.env.err, help) // as say
-		},
-	}
-	return shell.Run(ctx, peer)
+	k := newKeyboard(c.env, c.terminal, peer, c.open.escapes, func() { cancel(errDisconnected) })
+	shell.In, shell.Out = k, k.gate(ctx, shell.Out)
+	err = shell.Run(ctx, peer)
+	return errors.Join(err, k.restore())
 }
 
 // explain adds what to do about a line that no terminal takes.
@@ -100,17 +107,4 @@ func (c *startCommand) explain(err error) error {
 			hint: fmt.Sprintf("bytes as they are go through  ssmsession exec -i %s -- sh -s", oneLine(c.open.target))}
 	}
 	return err
-}
-
-// rawTerminal makes the terminal raw until restore is called.
-func (e *env) rawTerminal(terminal *tty.Terminal) (restore func() error, err error) {
-	undo, err := terminal.Raw()
-	if err != nil {
-		return nil, fmt.Errorf("cannot set up the terminal: %w", err)
-	}
-	e.people.raw.Store(true)
-	return func() error {
-		e.people.raw.Store(false)
-		return undo()
-	}, nil
 }

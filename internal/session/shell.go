@@ -182,16 +182,20 @@ func (l *pipedLine) add(p []byte) (whole int, tooLong bool) {
 	return len(p), false
 }
 
-// sizes tells the far end the size: at once, for an agent that has its pty
-// before it says anything; again when the session has started, because an agent
-// throws away what comes before; and after each change.
+// sizes tells the far end the size: at once and again until the session has
+// started, for an agent that has its pty before it says anything; when it has
+// started, because an agent acknowledges and throws away what comes before; and
+// after each change.
 func (s Shell) sizes(ctx context.Context, peer Peer) error {
 	resized := s.Term.Resized(ctx)
-	if err := s.sendSize(ctx, peer); err != nil {
-		return err
-	}
-	if _, err := peer.Started(ctx); err != nil {
-		return quiet(ctx, err)
+	for again, started := firstAgain, false; !started; again *= 2 {
+		if err := s.sendSize(ctx, peer); err != nil {
+			return err
+		}
+		var err error
+		if started, err = startedWithin(ctx, peer, again); err != nil {
+			return quiet(ctx, err)
+		}
 	}
 	for {
 		if err := s.sendSize(ctx, peer); err != nil {
@@ -206,6 +210,17 @@ func (s Shell) sizes(ctx context.Context, peer Peer) error {
 			return nil
 		}
 	}
+}
+
+// startedWithin waits for the start, but not for long.
+func startedWithin(ctx context.Context, peer Peer, limit time.Duration) (bool, error) {
+	short, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	_, err := peer.Started(short)
+	if err != nil && short.Err() != nil && ctx.Err() == nil {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func (s Shell) sendSize(ctx context.Context, peer Peer) error {

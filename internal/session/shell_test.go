@@ -37,6 +37,28 @@ func TestShellTellsTheSizeWhenItCanBeTaken(t *testing.T) {
 	})
 }
 
+// Before the start an agent may have acknowledged a size and thrown it away.
+func TestShellTellsTheSizeAgainUntilTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.shell.Term = newTerminal(80, 24)
+		r.run()
+		r.wantSent("at once", size(80, 24))
+		time.Sleep(firstAgain)
+		r.wantSent("again", size(80, 24))
+		time.Sleep(2*firstAgain - time.Millisecond)
+		r.wantSent("not yet")
+		time.Sleep(time.Millisecond)
+		r.wantSent("and again, after twice the time", size(80, 24))
+		r.start(shellStart)
+		r.wantSent("at the start", size(80, 24))
+		time.Sleep(time.Hour)
+		r.wantSent("and no more")
+		r.end(errClosed)
+		_ = r.wait() // not what this is about
+	})
+}
+
 func TestShellTellsASizeThatChangedBeforeTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

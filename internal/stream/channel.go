@@ -34,6 +34,9 @@ const (
 	backlogLimit         = 512 << 10 // and from which on acknowledgements are left out
 	crowdedRead          = 250 * time.Millisecond
 	backlogRead          = time.Second
+	probeAfter           = time.Second      // without a word from the far end
+	silentStart          = time.Second      // after an acknowledgement, without a request for a handshake
+	unansweredAfter      = 10 * time.Second // is when the user is told
 )
 
 // Config is what a Channel needs. Dial is required.
@@ -55,8 +58,10 @@ type Config struct {
 	// working link; 0 for DefaultGiveUp.
 	GiveUp time.Duration
 	// RedialFor is how long to try to get a lost link back; 0 for
-	// DefaultRedial.
+	// DefaultRedial, negative for no limit.
 	RedialFor time.Duration
+	// NoRedial makes the loss of a link the end.
+	NoRedial bool
 	// AliveInterval is the time between websocket pings; 0 for
 	// DefaultAliveInterval, negative for none. A link that gives nothing for
 	// AliveCount intervals (0 for DefaultAliveCount) is lost.
@@ -145,7 +150,7 @@ func Open(ctx context.Context, cfg Config) *Channel {
 	if cfg.GiveUp <= 0 {
 		cfg.GiveUp = DefaultGiveUp
 	}
-	if cfg.RedialFor <= 0 {
+	if cfg.RedialFor == 0 {
 		cfg.RedialFor = DefaultRedial
 	}
 	if cfg.AliveInterval == 0 {

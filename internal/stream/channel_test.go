@@ -546,6 +546,42 @@ func TestRedialEnds(t *testing.T) {
 	}
 }
 
+func TestRedialWithoutALimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := quiet()
+		cfg.RedialFor = -1
+		r := started(t, cfg)
+		r.Refuse(errors.New("no route"))
+		r.Socket().Cut(io.EOF)
+		time.Sleep(24 * time.Hour)
+		r.Refuse(nil)
+		time.Sleep(10 * time.Second)
+		r.Open()
+		r.Inject(Output(1, "still there"))
+		recv(t, r, frame.Output, "still there")
+	})
+}
+
+func TestNoRedial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := quiet()
+		cfg.NoRedial = true
+		r := started(t, cfg)
+		r.Inject(Output(1, "kept"))
+		r.Want("acknowledged", "ack 1")
+		cut := errors.New("cut")
+		r.Socket().Cut(cut)
+		recv(t, r, frame.Output, "kept")
+		_, _, err := r.Channel.Recv(t.Context())
+		if !errors.Is(err, stream.ErrLost) || !errors.Is(err, cut) {
+			t.Errorf("Recv gives %v, want that the session is lost and why", err)
+		}
+		if n := len(r.Dials()); n != 1 {
+			t.Errorf("dialled %d times", n)
+		}
+	})
+}
+
 func TestFirstDialThatFailsEndsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		want := errors.New("refused")

@@ -35,11 +35,15 @@ type loop struct {
 	lostAt  time.Time    // when the last link ended
 	lastErr error        // why the last attempt failed
 
-	heard    bool // something has come from the far end
-	started  bool
-	flushing time.Time // when Close was called; zero before
-	end      error     // why the Channel is over; what is kept is still read
-	readAt   time.Time // when the socket was last read
+	heard      bool // something has come from the far end
+	unanswered bool // the agent leaves something unacknowledged, and was told of
+	started    bool
+	probeAt    time.Time // when to ask whether somebody is there
+	silent     bool      // it was taken to have begun, and nothing has come yet
+	silentAt   time.Time // when a silent session has begun; zero before an acknowledgement
+	flushing   time.Time // when Close was called; zero before
+	end        error     // why the Channel is over; what is kept is still read
+	readAt     time.Time // when the socket was last read
 
 	clientID uuid.UUID
 	ids      *rand.ChaCha8
@@ -85,6 +89,8 @@ func (l *loop) run(ctx context.Context) error {
 		if l.over(now) {
 			return l.end
 		}
+		l.watchAnswers(now)
+		l.watchStart(now)
 		if err := l.dead(now); err != nil {
 			l.unlink(now, err)
 			l.dial(dialCtx)
@@ -171,10 +177,70 @@ func (l *loop) lost(now time.Time) error {
 	if since := l.snd.unansweredSince(); l.link != nil && !since.IsZero() && now.Sub(since) >= l.cfg.GiveUp {
 		return fmt.Errorf("%w: the target has not answered for %s", ErrLost, l.cfg.GiveUp)
 	}
-	if l.link == nil && !l.lostAt.IsZero() && now.Sub(l.lostAt) >= l.cfg.RedialFor {
+	if l.link != nil || l.lostAt.IsZero() {
+		return nil
+	}
+	if l.cfg.NoRedial {
+		return fmt.Errorf("%w: %w", ErrLost, l.lastErr)
+	}
+	if l.cfg.RedialFor > 0 && now.Sub(l.lostAt) >= l.cfg.RedialFor {
 		return fmt.Errorf("%w: no connection for %s: %w", ErrLost, l.cfg.RedialFor, l.lastErr)
 	}
 	return nil
+}
+
+// watchStart begins a session whose far end says nothing: most shells have no
+// handshake, and a program need not print anything. An agent that wants a
+// handshake asks for it at once, so one that has acknowledged something and then
+// does not ask is just silent. When there is nothing that it could acknowledge,
+// a flag of no meaning is sent: it changes nothing, and tells that somebody is
+// there (docs/protocol.md, "The start").
+func (l *loop) watchStart(now time.Time) {
+	if l.link == nil || l.started || l.hand.asked || l.end != nil {
+		return
+	}
+	switch {
+	case !l.silentAt.IsZero() && !now.Before(l.silentAt):
+		l.silent = true
+		l.begin(frame.Start{SessionType: frame.StandardStream})
+	case l.silentAt.IsZero() && !now.Before(l.probeAt) && l.snd.next == 0:
+		if err := l.number(frame.Flag, make([]byte, 4)); err != nil {
+			l.end = err
+		}
+	}
+}
+
+// startDeadline is when watchStart has something to do, zero for never.
+func (l *loop) startDeadline() time.Time {
+	switch {
+	case l.link == nil || l.started || l.hand.asked || l.end != nil:
+		return time.Time{}
+	case !l.silentAt.IsZero():
+		return l.silentAt
+	case l.snd.next == 0:
+		return l.probeAt
+	}
+	return time.Time{}
+}
+
+// watchAnswers tells when the agent begins or ceases to leave us without an
+// acknowledgement for long.
+func (l *loop) watchAnswers(now time.Time) {
+	if l.link == nil || l.end != nil {
+		l.unanswered = false // that is other news
+		return
+	}
+	since := l.snd.unansweredSince()
+	late := !since.IsZero() && now.Sub(since) >= unansweredAfter
+	if late == l.unanswered {
+		return
+	}
+	l.unanswered = late
+	if late {
+		l.cfg.Notify(Notice{Kind: Unanswered, For: now.Sub(since)})
+	} else {
+		l.cfg.Notify(Notice{Kind: Answered})
+	}
 }
 
 // written tells whether nothing is with the writer or waits for it.
@@ -221,13 +287,17 @@ func (l *loop) accepting() bool {
 // waits for a busy writer, what is in it has no deadline.
 func (l *loop) arm(timer *time.Timer, now time.Time, waiting bool) {
 	var next time.Time
-	if l.link != nil && !waiting {
+	sending := l.link != nil && l.end == nil // nothing is sent again after the end
+	if sending && !waiting {
 		next = l.snd.deadline(now)
 	}
-	if since := l.snd.unansweredSince(); l.link != nil && !since.IsZero() {
+	if since := l.snd.unansweredSince(); sending && !since.IsZero() {
 		next = earlier(next, since.Add(l.cfg.GiveUp))
+		if !l.unanswered {
+			next = earlier(next, since.Add(unansweredAfter))
+		}
 	}
-	if l.link == nil && !l.lostAt.IsZero() {
+	if l.link == nil && !l.lostAt.IsZero() && l.cfg.RedialFor > 0 {
 		next = earlier(next, l.lostAt.Add(l.cfg.RedialFor))
 	}
 	if l.link != nil && l.cfg.AliveInterval > 0 {
@@ -239,6 +309,7 @@ func (l *loop) arm(timer *time.Timer, now time.Time, waiting bool) {
 	if hold := l.holdUntil(); now.Before(hold) {
 		next = earlier(next, hold)
 	}
+	next = earlier(next, l.startDeadline())
 	if !l.flushing.IsZero() {
 		next = earlier(next, l.flushing.Add(flushGrace))
 	}
@@ -265,7 +336,7 @@ func (l *loop) fill(now time.Time) {
 
 // dial begins one attempt to get a link, unless the session is over.
 func (l *loop) dial(ctx context.Context) {
-	if l.end != nil {
+	if l.end != nil || l.cfg.NoRedial && !l.lostAt.IsZero() {
 		return
 	}
 	wait, resume := backoff(l.dials), !l.lostAt.IsZero()
@@ -323,6 +394,7 @@ func (l *loop) adopt(now time.Time, d dialed) error {
 	l.pending, l.spare = &frame.Batch{}, &frame.Batch{}
 	l.pending.Add(frame.Text, open)
 	l.muteAt, l.readAt, l.pingAt = time.Time{}, now, now.Add(l.cfg.AliveInterval)
+	l.probeAt = now.Add(probeAfter)
 	l.snd.relink()
 	l.cfg.Log.Debug("data channel open", "resumes", l.resumes)
 	return nil
@@ -423,6 +495,9 @@ func (l *loop) message(now time.Time, p []byte) {
 			return
 		}
 		l.snd.acked(now, sequence)
+		if l.silentAt.IsZero() {
+			l.silentAt = now.Add(silentStart)
+		}
 	case frame.PausePublication:
 		l.cfg.Log.Debug("paused by the service")
 		l.cfg.Notify(Notice{Kind: Paused})
@@ -495,7 +570,7 @@ func (l *loop) messageID() uuid.UUID {
 func (l *loop) deliver(typ frame.PayloadType, payload []byte) {
 	switch typ {
 	case frame.HandshakeRequest:
-		if l.started || l.hand.asked {
+		if l.hand.asked || l.started && !l.silent {
 			l.cfg.Log.Debug("a second or late handshake request ignored")
 			return
 		}
@@ -523,6 +598,7 @@ func (l *loop) deliver(typ frame.PayloadType, payload []byte) {
 		if !l.started && !l.hand.asked && typ == frame.Output {
 			l.begin(frame.Start{SessionType: frame.StandardStream})
 		}
+		l.silent = false
 		l.reclaim()
 		l.rcv.queue(typ, payload)
 	}

@@ -17,6 +17,10 @@ const (
 	Reconnecting
 	// Resumed tells that something came over a link that was got back.
 	Resumed
+	// Unanswered tells that the agent has left something unacknowledged for ten
+	// seconds, on a link that works; Answered, that it no longer does.
+	Unanswered
+	Answered
 	// Paused tells that the service asked to send less.
 	Paused
 )
@@ -26,6 +30,6 @@ const (
 type Notice struct {
 	Kind    NoticeKind
 	Attempt int           // of Reconnecting, from 1
-	For     time.Duration // since the link was lost; Reconnecting and Resumed
+	For     time.Duration // since the link was lost (Reconnecting, Resumed), or the agent was heard (Unanswered)
 	Err     error         // why the link was lost or the last attempt failed; Reconnecting
 }

@@ -107,6 +107,43 @@ func TestNoticesOfAHandshake(t *testing.T) {
 	})
 }
 
+func TestASilentAgentIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		notices := make(chan stream.Notice, 10)
+		cfg := quiet()
+		cfg.Notify = func(n stream.Notice) { notices <- n }
+		r := started(t, cfg)
+		want := func(why string, kinds ...stream.NoticeKind) {
+			t.Helper()
+			synctest.Wait()
+			var got []stream.NoticeKind
+			for len(notices) > 0 {
+				got = append(got, (<-notices).Kind)
+			}
+			if !slices.Equal(got, kinds) {
+				t.Errorf("%s: told %v, want %v", why, got, kinds)
+			}
+		}
+		want("the start", stream.Heard, stream.Began)
+		time.Sleep(time.Hour)
+		want("idle time says nothing")
+		send(t, r, "a")
+		time.Sleep(10*time.Second - time.Millisecond)
+		want("not yet")
+		time.Sleep(time.Millisecond)
+		want("ten seconds without an acknowledgement", stream.Unanswered)
+		time.Sleep(time.Minute)
+		want("told once")
+		r.Inject(Ack(0))
+		want("it answers", stream.Answered)
+		send(t, r, "b")
+		time.Sleep(10 * time.Second)
+		want("silent again", stream.Unanswered)
+		r.Socket().Cut(io.EOF)
+		want("a lost link is other news", stream.Reconnecting)
+	})
+}
+
 // blowing is a Socket whose parts panic as asked.
 type blowing struct {
 	stream.Socket

@@ -202,12 +202,35 @@ func (s *webSocket) Receive(deliver func(*frame.Batch) *frame.Batch) error {
 		s.batch.Add(frame.Pong, []byte(data))
 		return nil
 	})
-	err := s.receive()
+	err := plainly(s.receive())
 	if s.batch != nil && s.batch.Len() > 0 {
 		s.deliver(s.batch)
 	}
 	return err
 }
+
+// plainly says why a connection ended without the library's words.
+func plainly(err error) error {
+	closed := (*websocket.CloseError)(nil)
+	switch {
+	case !errors.As(err, &closed):
+		return err
+	case closed.Code == websocket.CloseAbnormalClosure:
+		return &lostError{"the service hung up", err}
+	case closed.Text != "":
+		return &lostError{fmt.Sprintf("the service closed the connection: %d %q", closed.Code, closed.Text), err}
+	}
+	return &lostError{fmt.Sprintf("the service closed the connection: %d", closed.Code), err}
+}
+
+// lostError is why a connection ended.
+type lostError struct {
+	text string
+	err  error
+}
+
+func (e *lostError) Error() string { return e.text }
+func (e *lostError) Unwrap() error { return e.err }
 
 func (s *webSocket) receive() error {
 	message := make([]byte, 0, 4<<10)
