@@ -42,6 +42,8 @@ func (s *Server) operations() map[string]operation {
 		"AmazonSSM.DescribeSessions":            ssmOperation(s.describeSessions),
 		"AmazonSSM.GetConnectionStatus":         ssmOperation(s.connectionStatus),
 		"AmazonSSM.DescribeInstanceInformation": ssmOperation(s.describeInstances),
+
+		faultsTarget: ssmOperation(s.faultsAction),
 	}
 }
 
@@ -143,6 +145,11 @@ func (s *Server) callAPI(w http.ResponseWriter, r *http.Request, target string) 
 	}
 	if !known {
 		return nil, errUnknownOperation
+	}
+	if target != faultsTarget {
+		if err := s.callFault(who); err != nil {
+			return nil, err
+		}
 	}
 	_, action, _ := strings.Cut(target, ".")
 	if s.denied(action) {

@@ -11,8 +11,13 @@
 // Who owns what: a Server owns its listener, one goroutine that serves it and all
 // sessions. A session owns two goroutines for its life, one that plays the agent
 // (package agent) and one that watches the clock. A leg is one websocket of a
-// client: the HTTP handler's goroutine reads it, one more writes it. Close waits
-// for all of them.
+// client: the HTTP handler's goroutine reads it, one more writes it, and one waits
+// for the faults that are due. A faultLine has one while a frame is late. Close
+// waits for all of them.
+//
+// What goes wrong on order (Fault) does so in three places: where a frame passes
+// from one leg to the other (faultLine), at the client's socket (fault_leg.go) and
+// where a call is answered (fault_set.go). The agent knows nothing of it.
 //
 // The package shares nothing with the client but the codec in
 // internal/stream/frame, so that the two ends cannot share a bug.

@@ -75,6 +75,11 @@ func errInvalidDocument(name string) *apiError {
 	return modelled("InvalidDocument", fmt.Sprintf("Document with name %s does not exist.", name))
 }
 
+// errNoSession says that a call names a session that is not there.
+func errNoSession(id string) *apiError {
+	return modelled("DoesNotExistException", fmt.Sprintf("Session %s does not exist.", id))
+}
+
 // errInvalidParameters says that the parameters do not fit the document. SSM does
 // not model it for StartSession; it was seen with a value beside a pattern.
 func errInvalidParameters(format string, args ...any) *apiError {

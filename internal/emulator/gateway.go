@@ -30,7 +30,10 @@ func (s *Server) streamURL(host, sessionID string) string {
 // of the socket. Who has no valid token learns nothing: not whether the session
 // exists, only that the socket closes.
 func (s *Server) dataChannel(w http.ResponseWriter, r *http.Request) {
-	hijack := &corkedWriter{ResponseWriter: w}
+	if s.refuse(w, r) {
+		return
+	}
+	hijack := &corkedWriter{ResponseWriter: w, faults: s.faults}
 	upgrader := websocket.Upgrader{
 		ReadBufferSize:  readBuffer,
 		WriteBufferSize: writeBuffer,
@@ -52,6 +55,7 @@ func (s *Server) dataChannel(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writer.Go(func() {
+		defer close(l.written)
 		if err := l.write(); err != nil {
 			l.close()
 		}
@@ -81,6 +85,10 @@ func (s *Server) serveLeg(l *leg, sessionID string) {
 		return
 	}
 	log.Info("client attached", "client version", open.ClientVersion)
+	var faults sync.WaitGroup
+	defer faults.Wait()
+	defer l.close()
+	faults.Go(func() { session.watchFaults(l) })
 	err = l.read(session.fromClient(l))
 	session.detach(l)
 	log.Info("client detached", "error", err)
@@ -124,7 +132,8 @@ func isOwnHost(hostport string, local net.Addr) bool {
 // library takes whatever it gets from Hijack.
 type corkedWriter struct {
 	http.ResponseWriter
-	conn *corkConn
+	faults *faultSwitch
+	conn   *corkConn
 }
 
 // Hijack implements http.Hijacker.
@@ -133,6 +142,6 @@ func (w *corkedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	w.conn = &corkConn{Conn: conn}
+	w.conn = newCorkConn(conn, w.faults)
 	return w.conn, rw, nil
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync"
 	"time"
@@ -39,11 +38,15 @@ type leg struct {
 	ctx  context.Context // ends when the leg is closed
 	end  context.CancelFunc
 	done chan struct{} // closed when both goroutines have ended
+
+	written chan struct{} // closed when the writer has ended
+	faults  legFaults
 }
 
 // newLeg makes the leg of an upgraded connection.
 func newLeg(conn *websocket.Conn, cork *corkConn) *leg {
-	l := &leg{conn: conn, cork: cork, out: newQueue(toClientLimit), done: make(chan struct{})}
+	l := &leg{conn: conn, cork: cork, out: newQueue(toClientLimit), done: make(chan struct{}), written: make(chan struct{})}
+	l.faults.cut, l.faults.frozen = make(chan struct{}), cork.frozen
 	// Not the server's context: when that ends, the client is still to be told.
 	l.ctx, l.end = context.WithCancel(context.Background())
 	conn.SetReadLimit(messageLimit)
@@ -154,8 +157,21 @@ func (l *leg) writeMessage(kind frame.Kind, p []byte) error {
 	return l.cork.flush()
 }
 
-// hangUp closes the leg's half of the socket: TCP and TLS both know how.
+// hangUp closes the leg's half of the socket: TCP and TLS both know how. A fault may
+// order another way.
 func (l *leg) hangUp() error {
+	switch l.ending() {
+	case EndReset:
+		return l.cork.reset()
+	case EndClose:
+		goodbye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
+		if err := l.conn.WriteControl(websocket.CloseMessage, goodbye, time.Time{}); err != nil {
+			return err
+		}
+		if err := l.cork.flush(); err != nil {
+			return err
+		}
+	}
 	if half, ok := l.cork.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
@@ -168,21 +184,52 @@ func (l *leg) hangUp() error {
 // twenty writes of the socket, as plain TCP and with TLS alike.
 type corkConn struct {
 	net.Conn
-	spare []byte // of flush alone, swapped with buf
+	spare  []byte // of flush alone, swapped with buf
+	faults *faultSwitch
+	frozen chan struct{} // closed when the connection is to do nothing more, by a fault
+
+	once sync.Once
+	gone chan struct{} // closed by Close
 
 	mu  sync.Mutex // guards buf
 	buf []byte
 }
 
-// limitBuffer keeps the kernel from holding megabytes on the way to the client.
-func (c *corkConn) limitBuffer() {
+// newCorkConn makes one of a connection, for the faults of a switch.
+func newCorkConn(conn net.Conn, faults *faultSwitch) *corkConn {
+	return &corkConn{Conn: conn, faults: faults, frozen: make(chan struct{}), gone: make(chan struct{})}
+}
+
+// tcp is the connection below, nil if there is none.
+func (c *corkConn) tcp() *net.TCPConn {
 	conn := c.Conn
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()
 	}
-	if t, ok := conn.(*net.TCPConn); ok {
-		_ = t.SetWriteBuffer(sendBuffer) // a hint; without it there is more to repeat
+	tcp, _ := conn.(*net.TCPConn)
+	return tcp
+}
+
+// limitBuffer keeps the kernel from holding megabytes on the way to the client.
+func (c *corkConn) limitBuffer() {
+	if tcp := c.tcp(); tcp != nil {
+		_ = tcp.SetWriteBuffer(sendBuffer) // a hint; without it there is more to repeat
 	}
+}
+
+// reset ends the connection at once and as rudely as TCP can.
+func (c *corkConn) reset() error {
+	tcp := c.tcp()
+	if tcp == nil {
+		return c.Close()
+	}
+	return errors.Join(tcp.SetLinger(0), tcp.Close())
+}
+
+// Close closes the connection, and wakes who waits for a fault to end.
+func (c *corkConn) Close() error {
+	c.once.Do(func() { close(c.gone) })
+	return c.Conn.Close()
 }
 
 // Write gathers p.
@@ -210,12 +257,5 @@ func (c *corkConn) flush() error {
 	c.mu.Lock()
 	c.buf, c.spare = c.spare[:0], c.buf
 	c.mu.Unlock()
-	if len(c.spare) == 0 {
-		return nil
-	}
-	n, err := c.Conn.Write(c.spare)
-	if err == nil && n < len(c.spare) {
-		err = io.ErrShortWrite
-	}
-	return err
+	return c.send(c.spare)
 }

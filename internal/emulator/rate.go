@@ -66,14 +66,11 @@ var errRate = errors.New("client sends more than the service takes")
 // fromClient is what reading a leg delivers to: the relay, behind the limit if that
 // is played.
 func (s *session) fromClient(l *leg) func(context.Context, []byte) error {
-	if !s.rateLimited {
-		return s.relayToAgent
-	}
 	return func(ctx context.Context, message []byte) error {
-		if isType(message, frame.InputStreamData) && !s.withinRate(l) {
+		if s.rateLimited && isType(message, frame.InputStreamData) && !s.withinRate(l) {
 			return errRate
 		}
-		return s.relayToAgent(ctx, message)
+		return s.relayToAgent(ctx, l, message)
 	}
 }
 

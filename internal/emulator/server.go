@@ -67,6 +67,10 @@ type Config struct {
 	MFACode string
 	Pace    Pace
 	Limits  Limits
+	// Faults are set from the start (Server.SetFaults). FaultSeed is what their dice
+	// are seeded with, so that a bad day can be had again; zero: one is drawn.
+	Faults    []Fault
+	FaultSeed uint64
 	// Region and AccountID are the ones to sign for and to be named in ARNs.
 	Region, AccountID string
 	Log               *slog.Logger // nil: none. Never a token or a byte of payload.
@@ -142,6 +146,7 @@ type Server struct {
 	temporary temporaryKeys
 	documents documents
 	play      playFunc
+	faults    *faultSwitch
 	sessions  sessions
 
 	ctx     context.Context // of all sessions; the cause is errStopped once Close is called
@@ -167,6 +172,10 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	faults := newFaultSwitch(cfg.FaultSeed)
+	if err := faults.set(cfg.Faults); err != nil {
+		return nil, err
+	}
 	listener, err := listen(cfg)
 	if err != nil {
 		return nil, err
@@ -179,6 +188,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		signer:    v4.NewSigner(),
 		documents: documents,
 		play:      agent.Run,
+		faults:    faults,
 		sessions:  sessions{byID: map[string]*session{}},
 		serving:   make(chan error, 1),
 	}

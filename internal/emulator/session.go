@@ -80,6 +80,9 @@ type session struct {
 	attached chan struct{} // closed when the first client is there
 	overRate chan struct{} // holds a token when the client has been paused
 	active   atomic.Int64  // when stream data last passed, in Unix nanoseconds
+	opened   atomic.Int64  // when the first client was there, likewise
+
+	toAgentLine, toClientLine *faultLine // for frames that meet faults
 
 	mu           sync.Mutex // guards the rest
 	status       sessionStatus
@@ -97,6 +100,7 @@ type sessionSpec struct {
 	rateLimited                             bool
 	agent                                   agent.Config
 	play                                    playFunc
+	faults                                  *faultSwitch
 }
 
 // playFunc plays the agent of a session: agent.Run, but in tests of the gateway.
@@ -115,6 +119,8 @@ func (s *session) run() {
 	clock.Go(s.watch)
 	defer clock.Wait()
 	defer s.cancel(nil)
+	defer s.toAgentLine.close()
+	defer s.toClientLine.close()
 
 	var result agent.Result
 	select {
@@ -187,6 +193,7 @@ func (s *session) finish(result agent.Result) {
 	s.status, s.ended, s.token = status, time.Now(), ""
 	l := s.leg
 	s.mu.Unlock()
+	s.toClientLine.drain(s.stop)
 	s.toAgent.discard() // the session itself is remembered for long
 	s.log.Info("session ended", "session", s.id, "status", status, "output", output)
 	if l == nil {
@@ -266,6 +273,7 @@ func (s *session) swapLeg(l *leg, token string) (old *leg, err error) {
 	select {
 	case <-s.attached:
 	default:
+		s.opened.Store(time.Now().UnixNano())
 		close(s.attached)
 	}
 	return old, nil
@@ -296,10 +304,24 @@ func (s *session) currentLeg() *leg {
 // touch notes that stream data passes now.
 func (s *session) touch() { s.active.Store(time.Now().UnixNano()) }
 
-// relayToAgent passes on one message of the client, unchanged. Every message in
-// this direction comes through here. It waits while the agent takes nothing; ctx is
-// the leg's.
-func (s *session) relayToAgent(ctx context.Context, message []byte) error {
+// relayToAgent passes on one message of the client, unchanged unless by a fault.
+// Every message in this direction comes through here. It waits while the agent takes
+// nothing; ctx is the leg's.
+func (s *session) relayToAgent(ctx context.Context, l *leg, message []byte) error {
+	set := s.faults.get()
+	if set == nil {
+		return s.putToAgent(ctx, message)
+	}
+	if l.takesNothing() {
+		return nil
+	}
+	err := s.toAgentLine.pass(ctx, set, time.Unix(0, s.opened.Load()), message)
+	s.count(l, set)
+	return err
+}
+
+// putToAgent is relayToAgent behind the faults.
+func (s *session) putToAgent(ctx context.Context, message []byte) error {
 	if isType(message, frame.InputStreamData) {
 		s.touch()
 	}
@@ -310,14 +332,29 @@ func (s *session) relayToAgent(ctx context.Context, message []byte) error {
 	return err
 }
 
-// relayToClient passes on one message of the agent, unchanged. Every message in
-// this direction comes through here. While no client is there, it is dropped:
-// the agent sends it again. It waits while the client reads nothing, until that
-// reads, goes, or is replaced; ctx is the agent's.
+// relayToClient passes on one message of the agent, unchanged unless by a fault.
+// Every message in this direction comes through here. While no client is there, it
+// is dropped: the agent sends it again. It waits while the client reads nothing,
+// until that reads, goes, or is replaced; ctx is the agent's.
 func (s *session) relayToClient(ctx context.Context, message []byte) error {
 	if isType(message, frame.AgentSessionState) {
 		return nil // it is for the service
 	}
+	set := s.faults.get()
+	if set == nil {
+		return s.putToClient(ctx, message)
+	}
+	l := s.currentLeg()
+	if l == nil {
+		return context.Cause(ctx)
+	}
+	err := s.toClientLine.pass(ctx, set, time.Unix(0, s.opened.Load()), message)
+	s.count(l, set)
+	return err
+}
+
+// putToClient is relayToClient behind the faults.
+func (s *session) putToClient(ctx context.Context, message []byte) error {
 	l := s.currentLeg()
 	if l == nil {
 		return context.Cause(ctx)

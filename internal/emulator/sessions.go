@@ -64,6 +64,8 @@ func (s *sessions) start(ctx context.Context, spec sessionSpec) (*session, error
 	}
 	s.next++
 	one.number = s.next
+	one.toAgentLine = newFaultLine(ToAgent, one.number, one.putToAgent)
+	one.toClientLine = newFaultLine(ToClient, one.number, one.putToClient)
 	s.byID[one.id] = one
 	s.order = append(s.order, one)
 	s.forget()

@@ -80,6 +80,7 @@ func (s *Server) startSession(c caller, in *startSessionInput) (any, error) {
 		limits:       limits,
 		rateLimited:  s.cfg.Pace == PaceReal,
 		play:         s.play,
+		faults:       s.faults,
 	}
 	if in.Reason != nil {
 		spec.reason = *in.Reason
@@ -90,7 +91,7 @@ func (s *Server) startSession(c caller, in *startSessionInput) (any, error) {
 		return nil, err
 	}
 	s.log.Info("session started", "session", one.id, "target", one.target, "document", one.documentName)
-	token, _ := one.newToken(s.cfg.Limits.Token) // there always is one for a new session
+	token, _ := one.newToken(s.tokenLife(one.id)) // there always is one for a new session
 	return grant{one.id, token, s.streamURL(c.host, one.id)}, nil
 }
 
@@ -120,9 +121,12 @@ func (in *sessionIDInput) validate(v *validation) { v.sessionID(in.SessionId) }
 func (s *Server) resumeSession(c caller, in *sessionIDInput) (any, error) {
 	one := s.sessions.find(*in.SessionId)
 	if one == nil {
-		return nil, modelled("DoesNotExistException", fmt.Sprintf("Session %s does not exist.", *in.SessionId))
+		return nil, errNoSession(*in.SessionId)
 	}
-	token, ok := one.newToken(s.cfg.Limits.Token)
+	if err := s.resumeFault(one.id); err != nil {
+		return nil, err
+	}
+	token, ok := one.newToken(s.tokenLife(one.id))
 	if !ok {
 		return grant{SessionID: one.id}, nil
 	}

@@ -86,6 +86,7 @@ type assumedRole struct {
 func (s *Server) assume(r role, action string) assumedRole {
 	p := principal{
 		key:    newTemporaryKey(time.Now(), r.lifetime),
+		issued: time.Now(),
 		arn:    "arn:aws:sts::" + r.account + ":assumed-role/" + r.name + "/" + r.session,
 		userID: uniqueID("AROA", r.arn) + ":" + r.session,
 	}

@@ -28,6 +28,7 @@ var errExpiredToken = common("ExpiredTokenException", "The security token includ
 type principal struct {
 	key         aws.Credentials // secret
 	arn, userID string
+	issued      time.Time // zero: when the server started
 }
 
 // expired tells whether the principal's key was good for a time that is over.

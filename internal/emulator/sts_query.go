@@ -101,6 +101,9 @@ func (s *Server) callQuery(w http.ResponseWriter, r *http.Request) (action strin
 			return action, nil, err
 		}
 	}
+	if err := s.callFault(c.principal); err != nil {
+		return action, nil, err
+	}
 	if !known || form.Get("Version") != stsVersion {
 		return action, nil, common("InvalidAction",
 			fmt.Sprintf("Could not find operation %s for version %s", action, cmp.Or(form.Get("Version"), "NO_VERSION_SPECIFIED")))
@@ -129,6 +132,8 @@ func inQueryWords(err error) *apiError {
 		e.code = "IncompleteSignature"
 	case e.code == "ValidationException":
 		e.code = "ValidationError"
+	case e.code == "ThrottlingException":
+		e.code = "Throttling"
 	case e.code == "InternalServerError":
 		e.code = "InternalFailure"
 	}
