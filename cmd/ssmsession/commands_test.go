@@ -71,7 +71,7 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 // TestCommandsThatOpenSessionsShareTheirFlags takes every command for one that
 // opens a session unless it is named here.
 func TestCommandsThatOpenSessionsShareTheirFlags(t *testing.T) {
-	others := []string{"ssmsession", "ssmsession emulator"}
+	others := []string{"ssmsession", "ssmsession emulator", "ssmsession emulator fault"}
 	common := pflag.NewFlagSet("common", pflag.ContinueOnError)
 	new(opening).addFlags(common)
 	for _, name := range []string{"target", "document-name", "parameters", "reason", "region", "profile", "endpoint-url",

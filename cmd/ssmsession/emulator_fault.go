@@ -19,8 +19,8 @@ func newEmulatorFault(e *env) *cobra.Command {
 		Use:   "fault [FAULT... | off]",
 		Short: "make things go wrong in an emulator that runs",
 		Long: `Fault replaces the faults of a running emulator by those that are named, or by
-none. Without arguments it prints those that are set. It finds the emulator by the
-variables that this has printed when it started: read its --env-file first.
+none. Without arguments it prints those that are set. It finds the emulator by
+the variables that this has printed when it started: read its --env-file first.
 
 A fault is NAME or NAME=ARGUMENT,ARGUMENT in any order, here and for --fault of
 the emulator itself:

@@ -86,6 +86,10 @@ func scriptEnv(ts *testscript.TestScript) []string {
 			names[name] = true
 		}
 	}
+	// What a script sets itself is in no list.
+	for _, name := range []string{"AWS_CONFIG_FILE", "AWS_ENDPOINT_URL_STS", "CI"} {
+		names[name] = names[name] || ts.Getenv(name) != ""
+	}
 	var env []string
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		env = append(env, name+"="+ts.Getenv(name))
