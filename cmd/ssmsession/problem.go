@@ -137,10 +137,11 @@ func explain(err error) *problem {
 	return p
 }
 
-// first gives the first of joined errors: what went wrong before others did.
+// first gives the first of joined errors: what went wrong before others did. One
+// that wraps joined ones has a sentence of its own.
 func first(err error) error {
 	for {
-		joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // one that wraps joined ones has a sentence of its own
+		joined, ok := err.(interface{ Unwrap() []error })
 		if !ok || len(joined.Unwrap()) == 0 {
 			return err
 		}

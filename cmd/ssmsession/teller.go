@@ -133,7 +133,10 @@ func (t *teller) draw(now time.Time) {
 	if t.status == nil {
 		return
 	}
-	text, since := "", time.Time{}
+	var (
+		text  string
+		since time.Time
+	)
 	switch {
 	case now.IsZero() || !t.troubled():
 		t.status.Show("")

@@ -18,8 +18,9 @@ const (
 	// Resumed tells that something came over a link that was got back.
 	Resumed
 	// Unanswered tells that the agent has left something unacknowledged for ten
-	// seconds, on a link that works; Answered, that it no longer does.
+	// seconds, on a link that works.
 	Unanswered
+	// Answered tells that it no longer does.
 	Answered
 	// Paused tells that the service asked to send less.
 	Paused
