@@ -10,7 +10,7 @@ import (
 const (
 	maxReady     = 4 << 20 // bytes in order, waiting for Recv
 	crowded      = 2 << 20 // bytes from which on the socket is read only now and then
-	maxEarly     = 2 << 20 // bytes out of order
+	maxEarly     = 4 << 20 // bytes out of order: seconds of what an agent sends while it repeats one message
 	maxEarlySpan = 1 << 14 // messages beyond the expected one
 	messageCost  = 128     // bytes counted for a message on top of its payload
 	chunkBytes   = 32 << 10
