@@ -130,8 +130,14 @@ func (e *env) ready(ctx context.Context, channel *stream.Channel) {
 func (e *env) notice(n stream.Notice) {
 	switch n.Kind {
 	case stream.Reconnecting:
+		e.troubled.Store(true)
 		e.watch.Emit(events.Reconnecting{Attempt: n.Attempt, Reason: reasonOf(n.Err), For: n.For})
+	case stream.Unanswered:
+		e.troubled.Store(true)
+	case stream.Answered:
+		e.troubled.Store(false)
 	case stream.Resumed:
+		e.troubled.Store(false)
 		e.watch.Emit(events.Resumed{After: n.For})
 	case stream.Paused:
 		e.watch.Emit(events.Paused{})
@@ -147,6 +153,8 @@ func begun(ctx context.Context, channel *stream.Channel) bool {
 // conclude says how the session ended and turns its end into the command's.
 func (e *env) conclude(err error, closed *stream.Closed, begun bool) error {
 	switch {
+	case errors.Is(err, errDisconnected) && e.troubled.Load():
+		return &failure{code: "SessionLost", err: errors.New("left while the session could not be reached")}
 	case errors.Is(err, errDisconnected):
 		e.say("disconnected")
 		return nil

@@ -30,11 +30,12 @@ type report struct {
 	logFile   string
 	eventSpec string
 
-	log    *slog.Logger // never nil
-	logged io.Closer    // the log file, or nil
-	watch  *events.Writer
-	result *result         // of the session that the command holds, or nil
-	status *tty.StatusLine // on the terminal that the session has for itself, or nil
+	log      *slog.Logger // never nil
+	logged   io.Closer    // the log file, or nil
+	watch    *events.Writer
+	result   *result         // of the session that the command holds, or nil
+	status   *tty.StatusLine // on the terminal that the session has for itself, or nil
+	troubled atomic.Bool     // the data channel has no connection, or the target does not answer
 }
 
 // newReport tells people on out.
