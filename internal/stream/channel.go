@@ -36,6 +36,7 @@ const (
 	backlogRead          = time.Second
 	probeAfter           = time.Second      // without a word from the far end
 	silentStart          = time.Second      // after an acknowledgement, without a request for a handshake
+	wakeGrace            = 5 * time.Second  // for a link to prove itself after we slept
 	unansweredAfter      = 10 * time.Second // is when the user is told
 )
 

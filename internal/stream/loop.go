@@ -44,6 +44,8 @@ type loop struct {
 	flushing   time.Time // when Close was called; zero before
 	end        error     // why the Channel is over; what is kept is still read
 	readAt     time.Time // when the socket was last read
+	turnAt     time.Time // when the loop last turned
+	wakeAt     time.Time // when its timer was to wake it
 
 	clientID uuid.UUID
 	ids      *rand.ChaCha8
@@ -86,6 +88,7 @@ func (l *loop) run(ctx context.Context) error {
 	l.dial(dialCtx)
 	for {
 		now := time.Now()
+		l.noticeSleep(now)
 		if l.over(now) {
 			return l.end
 		}
@@ -272,6 +275,24 @@ func (l *loop) dead(now time.Time) error {
 	return nil
 }
 
+// noticeSleep finds out that this process, or the whole machine, did not run for a
+// while: the timer is late, or the wall clock has gone on without the monotonic
+// one. The link is not to be blamed for the silence then; what came meanwhile may
+// wait to be read. But it is to prove itself soon.
+func (l *loop) noticeSleep(now time.Time) {
+	late := !l.wakeAt.IsZero() && now.Sub(l.wakeAt) > wakeGrace
+	slept := !l.turnAt.IsZero() && now.Round(0).Sub(l.turnAt.Round(0))-now.Sub(l.turnAt) > wakeGrace
+	l.turnAt = now
+	if l.link == nil || !late && !slept {
+		return
+	}
+	l.cfg.Log.Debug("woke up late")
+	l.pingAt = now
+	if limit := l.silence(); limit > wakeGrace {
+		l.readAt = now.Add(wakeGrace - limit)
+	}
+}
+
 // silence is how long a link may give nothing, zero for ever.
 func (l *loop) silence() time.Duration {
 	return time.Duration(l.cfg.AliveCount) * max(0, l.cfg.AliveInterval)
@@ -313,6 +334,7 @@ func (l *loop) arm(timer *time.Timer, now time.Time, waiting bool) {
 	if !l.flushing.IsZero() {
 		next = earlier(next, l.flushing.Add(flushGrace))
 	}
+	l.wakeAt = next
 	if next.IsZero() {
 		timer.Stop()
 		return
