@@ -91,6 +91,7 @@ type soak struct {
 // run opens the sessions, lets each move its bytes and ends them.
 func (s *soak) run(sessions, each int) {
 	server := startFaulty(s.t, soakFaults()...)
+	s.t.Logf("the faults are %q, their seed is %d", soakFaults(), server.FaultSeed())
 	begin := time.Now()
 	var wg sync.WaitGroup
 	var open []*echo
@@ -261,7 +262,6 @@ func startFaulty(t testing.TB, specs ...string) *emulator.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("the faults are %q, their seed %d", specs, server.FaultSeed())
 	return server
 }
 
