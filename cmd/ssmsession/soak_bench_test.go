@@ -3,8 +3,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"math"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,6 +70,67 @@ func benchmarkReconnect(b *testing.B, spec string) {
 	b.ReportMetric(milliseconds(took[len(took)/2]), "median-ms")
 	b.ReportMetric(milliseconds(took[len(took)-1]), "worst-ms")
 	b.ReportMetric(float64(len(took)), "reconnects")
+}
+
+// BenchmarkReconnectUnderLoad cuts the socket while data goes both ways. Pause is
+// the longest time without any around a cut; it has the agent's repetition in it,
+// once per 100 ms, of the first message that was lost. Caught up is everything
+// that was under way at the cut, one repetition a message. An operation is one cut:
+// -benchtime 50x is the promise's number of them.
+func BenchmarkReconnectUnderLoad(b *testing.B) {
+	var lost atomic.Bool
+	e, server := openBench(b, "cat", func(n stream.Notice) {
+		if n.Kind == stream.Reconnecting {
+			lost.Store(true)
+		}
+	})
+	cut, err := emulator.ParseFaults("cut=after:1ms,once")
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(b.Context())
+	flight := make(chan struct{}, soakFlight)
+	var wg sync.WaitGroup
+	// It ends by stop, in the middle of a piece.
+	wg.Go(func() { _ = sendSoak(ctx, e.channel, newText(0), math.MaxInt, flight) })
+	got, landed := 0, 0
+	receive := func() {
+		_, p, err := e.channel.Recv(b.Context())
+		if err != nil {
+			b.Fatal(err)
+		}
+		for got += len(p); landed < got/soakPiece; landed++ {
+			<-flight
+		}
+	}
+	var pauses, caughtUp []time.Duration
+	for b.Loop() {
+		lost.Store(false)
+		begin := time.Now()
+		if err := server.SetFaults(cut...); err != nil {
+			b.Fatal(err)
+		}
+		pause, last := time.Duration(0), begin
+		for until := math.MaxInt; got < until; last = time.Now() {
+			receive()
+			pause = max(pause, time.Since(last))
+			if until == math.MaxInt && lost.Load() {
+				until = got + soakFlight*soakPiece
+			}
+		}
+		pauses, caughtUp = append(pauses, pause), append(caughtUp, time.Since(begin))
+	}
+	stop()
+	wg.Wait()
+	if err := server.Close(); err != nil {
+		b.Error(err)
+	}
+	slices.Sort(pauses)
+	slices.Sort(caughtUp)
+	b.ReportMetric(milliseconds(pauses[len(pauses)/2]), "median-pause-ms")
+	b.ReportMetric(milliseconds(pauses[len(pauses)-1]), "worst-pause-ms")
+	b.ReportMetric(milliseconds(caughtUp[len(caughtUp)/2]), "median-caught-up-ms")
+	b.ReportMetric(milliseconds(caughtUp[len(caughtUp)-1]), "worst-caught-up-ms")
 }
 
 // uploadSize is what BenchmarkUpward50ms sends each time, in bytes.
@@ -144,7 +209,11 @@ func openBench(b *testing.B, program string, notify func(stream.Notice)) (*echo,
 		b.Skip(err)
 	}
 	server := startFaulty(b)
-	return openEcho(b, server, program, notify), server
+	e, err := openEcho(b.Context(), server, program, notify)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return e, server
 }
 
 func closeBench(b *testing.B, e *echo, server *emulator.Server) {

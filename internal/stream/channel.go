@@ -36,6 +36,8 @@ const (
 	backlogRead          = time.Second
 	probeAfter           = time.Second      // without a word from the far end
 	silentStart          = time.Second      // after an acknowledgement, without a request for a handshake
+	recentAcks           = 512              // acknowledgements remembered: half a second of what an agent sends
+	ackDoubt             = 2 * time.Second  // before a link was last heard of, in which an acknowledgement may be lost
 	wakeGrace            = 5 * time.Second  // for a link to prove itself after we slept
 	unansweredAfter      = 10 * time.Second // is when the user is told
 )

@@ -491,7 +491,8 @@ func TestLostSocketIsNotTheEnd(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		open := r.Open()
-		r.Want("everything unacknowledged again, in order, then what is new", "0:1:a", "1:1:b", "2:1:c")
+		r.Want("the last acknowledgements and everything unacknowledged again, in order, then what is new",
+			"ack 0", "ack 1", "0:1:a", "1:1:b", "2:1:c")
 		dials := r.Dials()
 		if open.TokenValue != fmt.Sprintf("token-%d", len(dials)) || !dials[1] || dials[0] {
 			t.Errorf("dials are %v, the token %q", dials, open.TokenValue)
@@ -499,6 +500,34 @@ func TestLostSocketIsNotTheEnd(t *testing.T) {
 		r.Inject(Output(1, "kept"), Output(2, "new"))
 		r.Want("numbers go on", "ack 1", "ack 2")
 		recv(t, r, frame.Output, "new")
+	})
+}
+
+// An acknowledgement that went down with the socket would keep the agent, which
+// repeats its oldest message only, from one that is really missing.
+func TestTheLastAcknowledgementsAreRepeatedOnANewSocket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := started(t, quiet())
+		time.Sleep(time.Minute)
+		r.Inject(Output(1, "late"))
+		r.Want("acknowledged", "ack 1")
+		r.Socket().Cut(io.EOF)
+		time.Sleep(time.Second)
+		r.Open()
+		r.Want("what was acknowledged just before the end, and nothing older", "ack 1")
+
+		const flood = 2000
+		for i := int64(2); i < flood; i++ {
+			r.Inject(Output(i, "x"))
+		}
+		r.Sent()
+		r.Socket().Cut(io.EOF)
+		time.Sleep(time.Second)
+		r.Open()
+		again := r.Sent()
+		if n := len(again); n != 512 || again[n-1] != fmt.Sprintf("ack %d", flood-1) {
+			t.Errorf("after a flood %d are repeated, the last of them %q", n, again[max(0, n-1):])
+		}
 	})
 }
 
@@ -775,7 +804,7 @@ func TestWriterFailureIsALostSocketInTheEnd(t *testing.T) {
 		send(t, r, "a")
 		time.Sleep(1100 * time.Millisecond)
 		r.Open()
-		r.Want("sent again on the next socket", "0:1:a")
+		r.Want("sent again on the next socket", "ack 0", "0:1:a")
 	})
 }
 

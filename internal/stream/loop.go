@@ -53,6 +53,15 @@ type loop struct {
 	bytesOut int64
 
 	ackPayload []byte // reused
+	acks       [recentAcks]acked
+	ackCount   int // of all so far
+}
+
+// acked is an acknowledgement that was sent.
+type acked struct {
+	id       uuid.UUID
+	sequence int64
+	at       time.Time
 }
 
 type dialed struct {
@@ -415,6 +424,7 @@ func (l *loop) adopt(now time.Time, d dialed) error {
 	// Two batches: one fills while the other is written.
 	l.pending, l.spare = &frame.Batch{}, &frame.Batch{}
 	l.pending.Add(frame.Text, open)
+	l.acknowledgeAgain(now)
 	l.muteAt, l.readAt, l.pingAt = time.Time{}, now, now.Add(l.cfg.AliveInterval)
 	l.probeAt = now.Add(probeAfter)
 	l.snd.relink()
@@ -565,6 +575,8 @@ func (l *loop) acknowledge(now time.Time, m *frame.Message) {
 	if !l.canAnswer() {
 		return
 	}
+	l.acks[l.ackCount%recentAcks] = acked{m.ID, m.Sequence, now}
+	l.ackCount++
 	l.ackPayload = frame.Ack{Type: m.Type, ID: m.ID, Sequence: m.Sequence}.Append(l.ackPayload[:0])
 	ack := frame.Message{
 		Type:    frame.Acknowledge,
@@ -575,6 +587,25 @@ func (l *loop) acknowledge(now time.Time, m *frame.Message) {
 	}
 	if err := l.pending.AddMessage(&ack); err != nil {
 		l.end = fmt.Errorf("acknowledging: %w", err)
+	}
+}
+
+// acknowledgeAgain repeats on a new link what may have been lost with the old
+// one: what was sent shortly before it was last heard of, or after. The agent
+// repeats one message each 100 ms, the oldest, so that a few lost
+// acknowledgements would else keep it for seconds from what is really missing.
+func (l *loop) acknowledgeAgain(now time.Time) {
+	since := l.readAt.Add(-ackDoubt)
+	begin := max(0, l.ackCount-recentAcks)
+	var again []acked
+	for i := begin; i < l.ackCount; i++ {
+		if a := l.acks[i%recentAcks]; !a.at.Before(since) {
+			again = append(again, a)
+		}
+	}
+	l.ackCount = 0
+	for _, a := range again {
+		l.acknowledge(now, &frame.Message{Type: frame.OutputStreamData, ID: a.id, Sequence: a.sequence})
 	}
 }
 
