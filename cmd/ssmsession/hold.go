@@ -15,7 +15,12 @@ import (
 	"github.com/ssmsession/ssmsession/internal/stream"
 )
 
-const terminateTimeout = 5 * time.Second
+// How long the service may take to be told that a session is over: less when it
+// is known not to be reached, for whoever gives up wants to be gone.
+const (
+	terminateTimeout   = 5 * time.Second
+	terminateInTrouble = 800 * time.Millisecond
+)
 
 // hold holds one session from StartSession to its end, whatever command it is
 // for. body is what is done over it; its error wraps io.EOF after a good end, as
@@ -38,7 +43,7 @@ func (o *opening) hold(ctx context.Context, e *env, body func(context.Context, s
 	ended := false // by the service, so that there is nothing to terminate
 	defer func() {
 		if !ended {
-			err = errors.Join(err, terminate(ctx, svc.client, grant.SessionID))
+			err = errors.Join(err, terminate(ctx, svc.client, grant.SessionID, e.patience()))
 		}
 	}()
 	e.result.begin(grant.SessionID, time.Now())
@@ -183,10 +188,18 @@ func (e *env) conclude(err error, closed *stream.Closed, begun bool) error {
 	return nil
 }
 
+// patience is how long the end of a session may take.
+func (e *env) patience() time.Duration {
+	if e.troubled.Load() {
+		return terminateInTrouble
+	}
+	return terminateTimeout
+}
+
 // terminate ends a session that has not ended by itself, whatever ended us, in
 // a time of its own.
-func terminate(ctx context.Context, client *api.Client, sessionID string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), terminateTimeout)
+func terminate(ctx context.Context, client *api.Client, sessionID string, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	if err := client.Terminate(ctx, sessionID); err != nil {
 		return fmt.Errorf("the session may live on until its idle timeout: %w", err)

@@ -69,6 +69,9 @@ func (c *startCommand) statusLine() *tty.StatusLine {
 	if !c.terminal.InIsTerminal() || !c.terminal.OutIsTerminal() || e.result.asked {
 		return nil
 	}
+	if _, _, err := c.terminal.Size(); err != nil {
+		return nil // there is no bottom
+	}
 	if term := e.getenv("TERM"); runtime.GOOS != "windows" && (term == "" || term == "dumb") {
 		return nil
 	}

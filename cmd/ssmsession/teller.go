@@ -108,7 +108,7 @@ func (t *teller) take(n stream.Notice) {
 	case stream.Resumed:
 		t.lostAt, t.reason = time.Time{}, ""
 		if t.status == nil {
-			t.env.say("connected again after %s", n.For.Round(100*time.Millisecond))
+			t.env.say("connected again after %s", max(n.For, 100*time.Millisecond).Round(100*time.Millisecond))
 		}
 	case stream.Unanswered:
 		t.silentAt = now.Add(-n.For)

@@ -816,11 +816,14 @@ func TestStats(t *testing.T) {
 		r.Inject(Ack(0))
 		r.Socket().Cut(io.EOF)
 		time.Sleep(time.Second)
+		r.Open()
+		r.Inject(Output(1, "$"))
+		recv(t, r, frame.Output, "$")
 		if err := r.Channel.Close(); err != nil {
 			t.Fatal(err)
 		}
 		s := r.Channel.Stats()
-		if s.BytesIn != 1 || s.BytesOut != 3 || s.Retransmissions != 1 || s.Resumes != 1 || s.RoundTrip != 0 {
+		if s.BytesIn != 2 || s.BytesOut != 3 || s.Retransmissions != 1 || s.Resumes != 1 || s.RoundTrip != 0 {
 			t.Errorf("Stats gives %+v; a repeated message measures nothing", s)
 		}
 	})

@@ -417,9 +417,6 @@ func (l *loop) adopt(now time.Time, d dialed) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("opening the data channel: %w", err), d.sock.Close())
 	}
-	if !l.lostAt.IsZero() {
-		l.resumes++
-	}
 	l.link = newLink(d.sock)
 	// Two batches: one fills while the other is written.
 	l.pending, l.spare = &frame.Batch{}, &frame.Batch{}
@@ -555,6 +552,7 @@ func (l *loop) proved(now time.Time) {
 		l.cfg.Notify(Notice{Kind: Heard})
 	}
 	if !l.lostAt.IsZero() {
+		l.resumes++
 		l.cfg.Notify(Notice{Kind: Resumed, For: now.Sub(l.lostAt)})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -213,6 +214,8 @@ func (s *webSocket) Receive(deliver func(*frame.Batch) *frame.Batch) error {
 func plainly(err error) error {
 	closed := (*websocket.CloseError)(nil)
 	switch {
+	case errors.Is(err, syscall.ECONNRESET):
+		return &lostError{"the connection was reset", err}
 	case !errors.As(err, &closed):
 		return err
 	case closed.Code == websocket.CloseAbnormalClosure:
