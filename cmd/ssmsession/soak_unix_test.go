@@ -337,7 +337,7 @@ func (e *echo) want(ctx context.Context, words string) error {
 
 // end has the session terminated. Nothing may come any more but the end.
 func (e *echo) end(ctx context.Context) error {
-	if err := terminate(ctx, e.service.client, e.grant.SessionID); err != nil {
+	if err := terminate(ctx, e.service.client, e.grant.SessionID, terminateTimeout); err != nil {
 		return err
 	}
 	_, p, err := e.channel.Recv(ctx)
