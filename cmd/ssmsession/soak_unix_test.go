@@ -51,7 +51,7 @@ func soakFaults() []string {
 // soakSize is how much to move, in bytes, both directions counted, and over how
 // many sessions.
 func soakSize(t *testing.T) (total, sessions int) {
-	megabytes, sessions := 20, 4
+	megabytes, sessions := 20, 8
 	if os.Getenv("SOAK") != "" {
 		megabytes, sessions = 1000, 32
 	}
