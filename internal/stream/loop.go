@@ -206,7 +206,7 @@ func (l *loop) lost(now time.Time) error {
 // handshake asks for it at once, so one that has acknowledged something and then
 // does not ask is just silent. When there is nothing that it could acknowledge,
 // a flag of no meaning is sent: it changes nothing, and tells that somebody is
-// there (docs/protocol.md, "The start").
+// there (docs/protocol.md, "Handshake").
 func (l *loop) watchStart(now time.Time) {
 	if l.link == nil || l.started || l.hand.asked || l.end != nil {
 		return
