@@ -138,6 +138,7 @@ func (c Config) isolated() *Client {
 		// Not even HTTP_PROXY: net/http would spare loopback by itself, but
 		// the one address this client knows needs no such reasoning.
 		t.Proxy = nil
+		t.DisableKeepAlives = true // as below
 	})
 	return &Client{
 		ssm: ssm.New(ssm.Options{
@@ -240,6 +241,9 @@ func (c Config) httpClient() *awshttp.BuildableClient {
 			t.Proxy = c.Proxy
 		}
 		t.OnProxyConnectResponse = proxyAnswered
+		// The calls are minutes and hours apart. A connection that was kept may
+		// be one of a network that is gone, and hang.
+		t.DisableKeepAlives = true
 		t.TLSClientConfig.InsecureSkipVerify = c.Insecure
 	})
 }

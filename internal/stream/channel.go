@@ -38,6 +38,7 @@ const (
 	silentStart          = time.Second      // after an acknowledgement, without a request for a handshake
 	recentAcks           = 512              // acknowledgements remembered: half a second of what an agent sends
 	ackDoubt             = 2 * time.Second  // before a link was last heard of, in which an acknowledgement may be lost
+	attemptLimit         = 10 * time.Second // for one attempt to reconnect
 	wakeGrace            = 5 * time.Second  // for a link to prove itself after we slept
 	unansweredAfter      = 10 * time.Second // is when the user is told
 )

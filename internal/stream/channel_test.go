@@ -575,6 +575,24 @@ func TestRedialEnds(t *testing.T) {
 	}
 }
 
+// A dial on a route that is gone hangs; the next one may have another.
+func TestAnAttemptThatHangsIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := started(t, quiet())
+		r.Block(true)
+		r.Socket().Cut(io.EOF)
+		time.Sleep(9 * time.Second)
+		if n := len(r.Dials()); n != 2 {
+			t.Fatalf("dialled %d times while one hangs", n)
+		}
+		r.Block(false)
+		time.Sleep(3 * time.Second)
+		r.Open()
+		r.Inject(Output(1, "back"))
+		recv(t, r, frame.Output, "back")
+	})
+}
+
 func TestRedialWithoutALimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := quiet()

@@ -388,9 +388,25 @@ func (l *loop) dial(ctx context.Context) {
 	}()
 }
 
+// errAttempt ends an attempt to reconnect that takes too long.
+var errAttempt = errors.New("no answer")
+
 // connect is one attempt.
 func (l *loop) connect(ctx context.Context, resume bool) (d dialed) {
 	defer crash.Catch(&d.err)
+	if resume {
+		// One that hangs, on a route that is gone, must not keep the next from
+		// being tried.
+		whole := ctx
+		limited, cancel := context.WithTimeoutCause(ctx, attemptLimit, errAttempt)
+		defer cancel()
+		defer func() {
+			if d.err != nil && limited.Err() != nil && whole.Err() == nil {
+				d.err = errAttempt // not what its parts make of it: the next may work
+			}
+		}()
+		ctx = limited
+	}
 	d.sock, d.token, d.err = l.cfg.Dial(ctx, resume)
 	return d
 }
