@@ -48,8 +48,17 @@ func TestScripts(t *testing.T) {
 	}
 	maps.Copy(commands, terminalCommands())
 	testscript.Run(t, testscript.Params{
-		Dir:                 filepath.Join("testdata", "script"),
-		Cmds:                commands,
+		Dir:  filepath.Join("testdata", "script"),
+		Cmds: commands,
+		// In CI a tool that is missing is a failure, which running it is.
+		Condition: func(name string) (bool, error) {
+			tool, ok := strings.CutPrefix(name, "lacks:")
+			if !ok {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			_, err := exec.LookPath(tool)
+			return err != nil && os.Getenv("CI") != "true", nil
+		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {

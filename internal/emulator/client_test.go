@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +56,9 @@ func startWith(t testing.TB, cfg Config, play playFunc) *Server {
 func needPTY(t testing.TB) {
 	t.Helper()
 	if !agent.PTYSupported() {
+		if os.Getenv("CI") == "true" && runtime.GOOS != "windows" {
+			t.Fatal("no pty on this system")
+		}
 		t.Skip("no pty on this system")
 	}
 }

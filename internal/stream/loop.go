@@ -201,60 +201,6 @@ func (l *loop) lost(now time.Time) error {
 	return nil
 }
 
-// watchStart begins a session whose far end says nothing: most shells have no
-// handshake, and a program need not print anything. An agent that wants a
-// handshake asks for it at once, so one that has acknowledged something and then
-// does not ask is just silent. When there is nothing that it could acknowledge,
-// a flag of no meaning is sent: it changes nothing, and tells that somebody is
-// there (docs/protocol.md, "Handshake").
-func (l *loop) watchStart(now time.Time) {
-	if l.link == nil || l.started || l.hand.asked || l.end != nil {
-		return
-	}
-	switch {
-	case !l.silentAt.IsZero() && !now.Before(l.silentAt):
-		l.silent = true
-		l.begin(frame.Start{SessionType: frame.StandardStream})
-	case l.silentAt.IsZero() && !now.Before(l.probeAt) && l.snd.next == 0:
-		if err := l.number(frame.Flag, make([]byte, 4)); err != nil {
-			l.end = err
-		}
-	}
-}
-
-// startDeadline is when watchStart has something to do, zero for never.
-func (l *loop) startDeadline() time.Time {
-	switch {
-	case l.link == nil || l.started || l.hand.asked || l.end != nil:
-		return time.Time{}
-	case !l.silentAt.IsZero():
-		return l.silentAt
-	case l.snd.next == 0:
-		return l.probeAt
-	}
-	return time.Time{}
-}
-
-// watchAnswers tells when the agent begins or ceases to leave us without an
-// acknowledgement for long.
-func (l *loop) watchAnswers(now time.Time) {
-	if l.link == nil || l.end != nil {
-		l.unanswered = false // that is other news
-		return
-	}
-	since := l.snd.unansweredSince()
-	late := !since.IsZero() && now.Sub(since) >= unansweredAfter
-	if late == l.unanswered {
-		return
-	}
-	l.unanswered = late
-	if late {
-		l.cfg.Notify(Notice{Kind: Unanswered, For: now.Sub(since)})
-	} else {
-		l.cfg.Notify(Notice{Kind: Answered})
-	}
-}
-
 // written tells whether nothing is with the writer or waits for it.
 func (l *loop) written() bool { return l.spare != nil && l.pending.Len() == 0 }
 
@@ -282,24 +228,6 @@ func (l *loop) dead(now time.Time) error {
 		return fmt.Errorf("nothing heard for %s", limit)
 	}
 	return nil
-}
-
-// noticeSleep finds out that this process, or the whole machine, did not run for a
-// while: the timer is late, or the wall clock has gone on without the monotonic
-// one. The link is not to be blamed for the silence then; what came meanwhile may
-// wait to be read. But it is to prove itself soon.
-func (l *loop) noticeSleep(now time.Time) {
-	late := !l.wakeAt.IsZero() && now.Sub(l.wakeAt) > wakeGrace
-	slept := !l.turnAt.IsZero() && now.Round(0).Sub(l.turnAt.Round(0))-now.Sub(l.turnAt) > wakeGrace
-	l.turnAt = now
-	if l.link == nil || !late && !slept {
-		return
-	}
-	l.cfg.Log.Debug("woke up late")
-	l.pingAt = now
-	if limit := l.silence(); limit > wakeGrace {
-		l.readAt = now.Add(wakeGrace - limit)
-	}
 }
 
 // silence is how long a link may give nothing, zero for ever.
