@@ -3,11 +3,15 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"net/url"
 	"os"
@@ -226,6 +230,10 @@ func (c Config) loadOptions(vault aws.CredentialsProvider, metadata *instance) [
 	}
 	if c.CABundle != nil {
 		opts = append(opts, config.WithCustomCABundle(bytes.NewReader(c.CABundle)))
+	} else if c.Insecure && os.Getenv("AWS_CA_BUNDLE") != "" {
+		// The SDK would read it, and fail if it cannot, but not beside another
+		// one. Which one does not matter: none is looked at.
+		opts = append(opts, config.WithCustomCABundle(bytes.NewReader(someCertificate())))
 	}
 	if c.Log != nil {
 		// Retries only: the modes that show bodies would show tokens.
@@ -246,6 +254,14 @@ func (c Config) httpClient() *awshttp.BuildableClient {
 		t.DisableKeepAlives = true
 		t.TLSClientConfig.InsecureSkipVerify = c.Insecure
 	})
+}
+
+// someCertificate makes one that stands for nobody, as PEM.
+func someCertificate() []byte {
+	public, private, _ := ed25519.GenerateKey(rand.Reader) // never fails (crypto/rand)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, _ := x509.CreateCertificate(rand.Reader, template, template, public, private) // nor does this, of such a key
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
 func (c Config) apiOptions() []func(*middleware.Stack) error {
