@@ -90,6 +90,7 @@ func TestCommandsThatOpenSessionsShareTheirFlags(t *testing.T) {
 				switch {
 				case got == nil:
 					t.Errorf("it opens sessions and has no --%s", want.Name)
+				case want.Name == "document-name": // whose default is each command's own
 				case got.Shorthand != want.Shorthand || got.DefValue != want.DefValue || got.Usage != want.Usage:
 					t.Errorf("its --%s is one of its own", want.Name)
 				}

@@ -20,6 +20,7 @@ type emulatorCommand struct {
 	cfg       emulator.Config
 	envFile   string
 	targets   []string
+	tasks     []string
 	shell     string
 	documents []string
 	pace      string
@@ -29,6 +30,9 @@ type emulatorCommand struct {
 // exampleTarget is what the emulator answers to besides "local", so that a
 // client that takes only instance ids has one.
 const exampleTarget = "i-0123456789abcdef0"
+
+// exampleTask is the task of ECS that the emulator has.
+const exampleTask = emulator.DefaultCluster + "/" + emulator.DefaultTaskID + "/" + emulator.DefaultContainer
 
 func newEmulator(e *env) *cobra.Command {
 	c := &emulatorCommand{env: e}
@@ -73,6 +77,7 @@ leaves no process and no file behind.`,
 	f.BoolVar(&c.cfg.TLS, "tls", false, "serve https and wss, with a certificate authority made for this run")
 	f.StringVar(&c.envFile, "env-file", "", "write the export lines to this file, too (mode 0600)")
 	f.StringArrayVar(&c.targets, "target", []string{emulator.LocalTarget, exampleTarget}, "a target to answer for; may be repeated")
+	f.StringArrayVar(&c.tasks, "ecs-task", []string{exampleTask}, "an ECS task to answer for, CLUSTER/TASK/CONTAINER[,CONTAINER]; may be repeated")
 	f.StringVar(&c.shell, "shell", "", "command line of a session's shell (default: $SHELL, or sh)")
 	f.StringArrayVar(&c.documents, "document", nil, "file with a session document of yours, JSON; may be repeated")
 	f.StringVar(&c.cfg.AgentVersion, "agent-version", emulator.DefaultAgentVersion, "which agent to play; older ones can do less")
@@ -96,6 +101,13 @@ func (c *emulatorCommand) complete() error {
 	c.cfg.Faults = faults
 	for _, id := range c.targets {
 		c.cfg.Targets = append(c.cfg.Targets, emulator.Target{ID: id})
+	}
+	for _, s := range c.tasks {
+		t, err := emulator.ParseTask(s)
+		if err != nil {
+			return err
+		}
+		c.cfg.Tasks = append(c.cfg.Tasks, t)
 	}
 	c.cfg.Shell = userShell(c.env)
 	if c.shell != "" {

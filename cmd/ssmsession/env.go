@@ -20,6 +20,7 @@ type env struct {
 	version      string
 	commit       string
 
+	interrupts interrupts // of this process
 	*report
 }
 

@@ -40,15 +40,17 @@ func (o *opening) hold(ctx context.Context, e *env, body func(context.Context, s
 	if err != nil {
 		return err
 	}
-	ended := false // by the service, so that there is nothing to terminate
-	defer func() {
-		if !ended {
-			err = errors.Join(err, terminate(ctx, svc.client, grant.SessionID, e.patience()))
+	over := false // so that there is nothing to terminate
+	end := func() {
+		if !over {
+			err = e.and(err, terminate(ctx, svc.client, grant.SessionID, e.patience()))
 		}
-	}()
+		over = true
+	}
+	defer end()
 	e.result.begin(grant.SessionID, time.Now())
 	e.watch.Emit(events.Started{SessionID: grant.SessionID, Target: o.target, Document: o.document})
-	e.say("session %s on %s%s", oneLine(grant.SessionID), oneLine(o.target), o.escapeHint(e))
+	o.announce(e, grant)
 
 	config := o.streamConfig(e, svc, grant)
 	teller := newTeller(e, o.escapes)
@@ -62,14 +64,58 @@ func (o *opening) hold(ctx context.Context, e *env, body func(context.Context, s
 	channel := stream.Open(ctx, config)
 	err = e.carry(ctx, channel, body)
 	closed := (*stream.Closed)(nil)
-	if ended = errors.As(err, &closed); !ended {
+	if over = errors.As(err, &closed); !over {
+		if ofCommand(err) {
+			end() // while the channel is there: an agent waits for it otherwise
+			o.seeOut(ctx, channel)
+		}
 		clock.end(err) // nothing is waited for any more
 	}
 	if closeErr := channel.Close(); closeErr != nil && !errors.Is(err, closeErr) {
-		err = errors.Join(err, closeErr)
+		err = e.and(err, closeErr)
 	}
-	e.result.stats, e.result.byRemote = channel.Stats(), ended
+	e.result.stats, e.result.byRemote = channel.Stats(), closed != nil
 	return e.conclude(err, closed, begun(ctx, channel))
+}
+
+// announce tells people which session it is, and how to leave it.
+func (o *opening) announce(e *env, grant api.Grant) {
+	if o.unannounced {
+		e.log.Debug("session", "id", grant.SessionID, "target", o.target)
+		return
+	}
+	e.say("session %s on %s%s", oneLine(grant.SessionID), oneLine(o.target), o.escapeHint(e))
+}
+
+// and adds to err what failed on the way out. Nobody needs to know of that who has
+// the command's own status.
+func (e *env) and(err, late error) error {
+	if late != nil && ofCommand(err) {
+		e.log.Debug("failed after the command had ended", "error", late)
+		return err
+	}
+	return errors.Join(err, late)
+}
+
+// ofCommand tells that a command has ended with a status of its own.
+func ofCommand(err error) bool {
+	status := (*session.Status)(nil)
+	return errors.As(err, &status)
+}
+
+// seeOut waits until the agent of the built-in emulator, which has to end before
+// we do, has ended a session that is terminated.
+func (o *opening) seeOut(ctx context.Context, channel *stream.Channel) {
+	if o.target != localTarget {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), terminateInTrouble)
+	defer cancel()
+	for {
+		if _, _, err := channel.Recv(ctx); err != nil {
+			return // as it should
+		}
+	}
 }
 
 // startGrace is how long a StartSession that is not wanted any more is waited
@@ -157,7 +203,13 @@ func begun(ctx context.Context, channel *stream.Channel) bool {
 
 // conclude says how the session ended and turns its end into the command's.
 func (e *env) conclude(err error, closed *stream.Closed, begun bool) error {
+	var (
+		exit    *session.ExitError
+		restore *terminalError
+	)
 	switch {
+	case ofCommand(err):
+		return err // which is all there is to know
 	case errors.Is(err, errDisconnected) && e.troubled.Load():
 		return &failure{code: "SessionLost", err: errors.New("left while the session could not be reached")}
 	case errors.Is(err, errDisconnected):
@@ -175,17 +227,32 @@ func (e *env) conclude(err error, closed *stream.Closed, begun bool) error {
 		// Without a word of the service's it is a command that had nothing to
 		// say and ended before that was clear.
 		return &failure{code: "NotBegun", err: fmt.Errorf("the session was closed before it began: %s", closed.Output)}
+	case unfinished(err):
+		return err // which has the service's words
 	}
 	if closed.Output != "" {
 		e.say("session closed: %s", oneLine(closed.Output))
 	}
-	if status := (*session.ExitError)(nil); errors.As(err, &status) {
-		return status
-	}
-	if restore := (*terminalError)(nil); errors.As(err, &restore) {
+	switch {
+	case errors.As(err, &exit):
+		return exit
+	case errors.As(err, &restore):
 		return restore
 	}
 	return nil
+}
+
+// unfinished tells that a command's session closed without its status, for which
+// no end is a good one.
+func unfinished(err error) bool {
+	var (
+		incomplete *session.IncompleteError
+		noShell    *session.NoShellError
+		cannot     *session.CannotError
+		signalled  *session.StatusError
+	)
+	return errors.As(err, &incomplete) || errors.As(err, &noShell) || errors.As(err, &cannot) ||
+		errors.As(err, &signalled) || errors.Is(err, session.ErrNoStatus)
 }
 
 // patience is how long the end of a session may take.

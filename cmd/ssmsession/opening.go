@@ -46,6 +46,8 @@ type opening struct {
 	rate           string
 	output         string
 
+	unannounced bool // people are not told which session it is
+
 	parsed    map[string][]string
 	perSecond int // messages; -1 for what suits the far end
 	escapes   *tty.Escapes

@@ -17,6 +17,7 @@ import (
 // Exit codes (docs/exit-status.md).
 const (
 	exitUsage  = 2
+	exitLate   = 124
 	exitFailed = 255
 	exitSignal = 128 // plus the signal's number
 )
@@ -25,12 +26,16 @@ const (
 type exit struct {
 	code   int
 	signal os.Signal // to die of, or nil
+	owner  events.By // whose code it is; empty where a session has none
 }
 
 // by tells who ended the program's work, as far as the exit knows.
 func (x exit) by() events.By {
-	if x.signal != nil {
+	switch {
+	case x.signal != nil:
 		return events.BySignal
+	case x.owner == events.ByRemote:
+		return events.ByRemote // its end is the session's
 	}
 	return events.ByClient
 }
@@ -38,7 +43,9 @@ func (x exit) by() events.By {
 // exitOf is the one place that decides the exit code.
 func exitOf(err error) exit {
 	var (
-		status *session.ExitError
+		told   *session.ExitError
+		status *session.Status
+		late   *timeoutError
 		sig    *signalError
 		apiErr *api.Error
 		use    *usageError
@@ -47,15 +54,19 @@ func exitOf(err error) exit {
 	case err == nil:
 		return exit{}
 	case errors.As(err, &sig):
-		return exit{exitSignal + int(sig.signal.(syscall.Signal)), sig.signal}
+		return exit{exitSignal + int(sig.signal.(syscall.Signal)), sig.signal, events.BySignal}
 	case nobodyReads(err):
-		return exit{exitSignal + brokenPipe, syscall.Signal(brokenPipe)}
+		return exit{exitSignal + brokenPipe, syscall.Signal(brokenPipe), events.BySignal}
+	case errors.As(err, &late):
+		return exit{code: exitLate, owner: events.ByClient}
 	case errors.As(err, &status):
-		return exit{code: max(status.Code&0xff, 1)} // 256 is no success
+		return exit{code: status.Code, owner: events.ByRemote}
+	case errors.As(err, &told):
+		return exit{code: max(told.Code&0xff, 1), owner: events.ByRemote} // 256 is no success
 	case errors.As(err, &use), errors.As(err, &apiErr) && apiErr.Usage(), isUnknownCommand(err):
-		return exit{code: exitUsage}
+		return exit{code: exitUsage, owner: events.ByClient}
 	default:
-		return exit{code: exitFailed}
+		return exit{code: exitFailed, owner: events.ByClient}
 	}
 }
 
@@ -89,7 +100,9 @@ func (f *failure) Unwrap() error { return f.err }
 // explain says what to tell of an error, nil when there is nothing to tell.
 func explain(err error) *problem {
 	var (
-		status  *session.ExitError
+		told    *session.ExitError
+		status  *session.Status
+		late    *timeoutError
 		sig     *signalError
 		crashed *crash.Error
 		apiErr  *api.Error
@@ -117,8 +130,10 @@ func explain(err error) *problem {
 			return nil
 		}
 		p.code, p.message, p.hint = apiErr.Code, apiErr.Error(), apiErr.Hint
-	case errors.As(err, &status):
+	case errors.As(err, &status), errors.As(err, &told):
 		return nil
+	case errors.As(err, &late):
+		p.code = "CommandTimeout"
 	case errors.As(err, &use):
 		p.code, p.hint = "Usage", use.command+" --help"
 	case isUnknownCommand(err):
@@ -131,10 +146,30 @@ func explain(err error) *problem {
 		p.code, p.hint = "DataChannel", dialHint(dial)
 	case errors.Is(err, stream.ErrLost):
 		p.code = "SessionLost"
+	case unfinished(err):
+		p.code, p.hint = unfinishedProblem(err)
+	case errors.Is(err, errLeft):
+		p.code = "NoStatus"
 	case errors.As(err, &line):
 		p.code = "LineTooLong"
 	}
 	return p
+}
+
+// unfinishedProblem says what to tell of a command that came to no end here.
+func unfinishedProblem(err error) (code, hint string) {
+	var (
+		incomplete *session.IncompleteError
+		noShell    *session.NoShellError
+		cannot     *session.CannotError
+	)
+	switch {
+	case errors.As(err, &incomplete):
+		return "Incomplete", "the command may have ended or not: look before it is run again"
+	case errors.As(err, &noShell), errors.As(err, &cannot):
+		return "NotSupported", ""
+	}
+	return "NoStatus", ""
 }
 
 // first gives the first of joined errors: what went wrong before others did. One

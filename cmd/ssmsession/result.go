@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"time"
 	"unicode/utf8"
 
@@ -9,7 +10,8 @@ import (
 	"github.com/ssmsession/ssmsession/internal/stream"
 )
 
-// maxCapture is how much of each output a result keeps, in bytes.
+// maxCapture is how much of each output a result keeps if nobody says otherwise,
+// in bytes.
 const maxCapture = 64 << 20
 
 // result is how a session went: the document of --output json, and the exit
@@ -22,6 +24,7 @@ type result struct {
 	Started         *time.Time   `json:"started,omitempty"`
 	DurationMS      int64        `json:"duration_ms"`
 	ExitCode        int          `json:"exit_code"`
+	ExitBy          events.By    `json:"exit_by,omitempty"`
 	EndedBy         events.By    `json:"ended_by"`
 	Error           *resultError `json:"error,omitempty"`
 	Stdout          *string      `json:"stdout,omitempty"`
@@ -36,6 +39,8 @@ type result struct {
 	Resumes         int64        `json:"resumes"`
 
 	asked    bool // for the document
+	command  bool // one with outputs of its own, which are told even if empty
+	limit    int  // of each output, in bytes; 0 for maxCapture
 	stats    stream.Stats
 	byRemote bool // the service closed the session
 	out, err capture
@@ -51,6 +56,8 @@ type resultError struct {
 func (r *result) begin(sessionID string, now time.Time) {
 	now = now.UTC()
 	r.SessionID, r.Started = sessionID, &now
+	limit := cmp.Or(r.limit, maxCapture)
+	r.out, r.err = capture{limit: limit}, capture{limit: limit}
 }
 
 // end fills in what is known at the end.
@@ -58,15 +65,16 @@ func (r *result) end(x exit, p *problem) {
 	if r.Started != nil {
 		r.DurationMS = time.Since(*r.Started).Milliseconds()
 	}
-	r.ExitCode, r.EndedBy = x.code, x.by()
+	r.ExitCode, r.ExitBy, r.EndedBy = x.code, x.owner, x.by()
 	if r.byRemote && r.EndedBy != events.BySignal {
 		r.EndedBy = events.ByRemote
 	}
 	if p != nil {
 		r.Error = &resultError{Code: p.code, Message: p.message, Hint: p.hint}
 	}
-	r.Stdout, r.StdoutBase64 = r.out.text()
-	r.Stderr, r.StderrBase64 = r.err.text()
+	always := r.command && r.Started != nil
+	r.Stdout, r.StdoutBase64 = r.out.text(always)
+	r.Stderr, r.StderrBase64 = r.err.text(always)
 	r.Truncated = r.out.cut || r.err.cut
 	r.BytesIn, r.BytesOut = r.stats.BytesIn, r.stats.BytesOut
 	r.RoundTripMS = float64(r.stats.RoundTrip.Microseconds()) / 1000
@@ -86,23 +94,24 @@ func (r *result) exit() events.Event {
 
 // capture keeps the beginning of an output.
 type capture struct {
-	buf bytes.Buffer
-	cut bool
+	buf   bytes.Buffer
+	limit int // bytes
+	cut   bool
 }
 
 // Write takes everything and keeps what fits.
 func (c *capture) Write(p []byte) (int, error) {
-	keep := min(len(p), maxCapture-c.buf.Len())
+	keep := min(len(p), c.limit-c.buf.Len())
 	c.cut = c.cut || keep < len(p)
 	_, _ = c.buf.Write(p[:keep]) // never fails
 	return len(p), nil
 }
 
 // text gives what was kept as text, or as it is where it is none. Both are nil
-// when there was nothing.
-func (c *capture) text() (*string, []byte) {
+// when there was nothing, unless that is to be told.
+func (c *capture) text(always bool) (*string, []byte) {
 	switch {
-	case c.buf.Len() == 0:
+	case c.buf.Len() == 0 && !always:
 		return nil, nil
 	case utf8.Valid(c.buf.Bytes()):
 		s := c.buf.String()

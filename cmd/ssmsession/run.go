@@ -13,7 +13,7 @@ import (
 
 // run is the whole program but for the exit itself.
 func run(args []string, e *env) exit {
-	ctx, stop := withSignals(context.Background())
+	ctx, stop := withSignals(context.Background(), &e.interrupts)
 	defer stop()
 	root := newRoot(e)
 	root.SetArgs(args)
@@ -35,7 +35,8 @@ service for a session, opens the data channel and carries your terminal over it.
 It needs neither the AWS CLI nor its plugin. Without an AWS account, the target
 "local" is this machine, through a local service inside the program.`,
 		Example: `  ssmsession start --target local
-  ssmsession start i-0123456789abcdef0`,
+  ssmsession start i-0123456789abcdef0
+  ssmsession exec i-0123456789abcdef0 -- uname -a`,
 		Version:           e.versionLine(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
@@ -48,7 +49,7 @@ It needs neither the AWS CLI nor its plugin. Without an AWS account, the target
 	root.SetOut(e.out)
 	root.SetErr(e.err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
-	root.AddCommand(newStart(e), newEmulator(e))
+	root.AddCommand(newStart(e), newExec(e), newEmulator(e))
 	return root
 }
 

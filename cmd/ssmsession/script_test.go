@@ -268,10 +268,16 @@ func (e *scriptEmulator) stop() error {
 	if err != nil || len(left) > 0 {
 		return fmt.Errorf("it has left temporary files behind: %v %w", left, err)
 	}
-	if left := processesWith(e.mark); len(left) > 0 {
-		return fmt.Errorf("it has left processes behind: %q", left)
+	// What looks after a command of exec's looks once a second.
+	for end := time.Now().Add(3 * time.Second); ; <-time.After(50 * time.Millisecond) {
+		processes := processesWith(e.mark)
+		if len(processes) == 0 {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("it has left processes behind: %q", processes)
+		}
 	}
-	return nil
 }
 
 // stopEmulator is the script command stop-emulator.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"sync"
 )
 
 // signalError is the cause of a context that a signal ended.
@@ -12,8 +13,9 @@ type signalError struct{ signal os.Signal }
 func (s *signalError) Error() string { return "stopped by " + s.signal.String() }
 
 // withSignals gives a context that ends, with a *signalError as its cause, when
-// this process is asked to stop. stop waits for its goroutine.
-func withSignals(parent context.Context) (ctx context.Context, stop func()) {
+// this process is asked to stop. Interrupts that passed takes do not count. stop
+// waits for its goroutine.
+func withSignals(parent context.Context, passed *interrupts) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 1)
 	for _, s := range endingSignals() {
@@ -27,10 +29,16 @@ func withSignals(parent context.Context) (ctx context.Context, stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		select {
-		case s := <-signals:
-			cancel(&signalError{s})
-		case <-ctx.Done():
+		for {
+			select {
+			case s := <-signals:
+				if s == os.Interrupt && passed.take() {
+					continue
+				}
+				cancel(&signalError{s})
+			case <-ctx.Done():
+			}
+			return
 		}
 	}()
 	return ctx, func() {
@@ -39,4 +47,29 @@ func withSignals(parent context.Context) (ctx context.Context, stop func()) {
 		cancel(nil)
 		<-done
 	}
+}
+
+// interrupts are passed to whoever can do something with them, instead of ending
+// this program.
+type interrupts struct {
+	mu sync.Mutex
+	to func() bool
+}
+
+// passTo gives interrupts to a function from now on until release is called. It
+// must return at once, and tells whether it has taken one.
+func (i *interrupts) passTo(to func() bool) (release func()) {
+	set := func(to func() bool) {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.to = to
+	}
+	set(to)
+	return func() { set(nil) }
+}
+
+func (i *interrupts) take() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.to != nil && i.to()
 }

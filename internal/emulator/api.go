@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -43,6 +44,10 @@ func (s *Server) operations() map[string]operation {
 		"AmazonSSM.GetConnectionStatus":         ssmOperation(s.connectionStatus),
 		"AmazonSSM.DescribeInstanceInformation": ssmOperation(s.describeInstances),
 
+		ecsPrefix + "ExecuteCommand": ecsOperation(s.executeCommand),
+		ecsPrefix + "DescribeTasks":  ecsOperation(s.describeTasks),
+		ecsPrefix + "ListTasks":      ecsOperation(s.listTasks),
+
 		faultsTarget: ssmOperation(s.faultsAction),
 	}
 }
@@ -72,7 +77,8 @@ func ssmOperation[In any, P interface {
 }
 
 // decode reads a JSON object into the fields of in. Names of members count, upper
-// and lower case too, as at the real service; unknown ones are ignored.
+// and lower case too, as at the real service; unknown ones are ignored. A member is
+// named as its field, or by the field's tag.
 func decode(body []byte, in any) error {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(body, &members); err != nil {
@@ -80,7 +86,8 @@ func decode(body []byte, in any) error {
 	}
 	fields := reflect.ValueOf(in).Elem()
 	for i := range fields.NumField() {
-		raw, ok := members[fields.Type().Field(i).Name]
+		field := fields.Type().Field(i)
+		raw, ok := members[cmp.Or(field.Tag.Get("json"), field.Name)]
 		if !ok {
 			continue
 		}
@@ -138,6 +145,9 @@ func (s *Server) callAPI(w http.ResponseWriter, r *http.Request, target string) 
 	op, known := s.api[target]
 	if !known {
 		op.service = "ssm"
+		if strings.HasPrefix(target, ecsPrefix) {
+			op.service = ecsService
+		}
 	}
 	who, err := s.authenticate(r, body, op.service)
 	if err != nil {
@@ -153,7 +163,11 @@ func (s *Server) callAPI(w http.ResponseWriter, r *http.Request, target string) 
 	}
 	_, action, _ := strings.Cut(target, ".")
 	if s.denied(action) {
-		return nil, s.accessDenied(op.service+":"+action, "arn:aws:"+op.service+":"+s.cfg.Region+":"+s.cfg.AccountID+":*")
+		refused := s.accessDenied(op.service+":"+action, "arn:aws:"+op.service+":"+s.cfg.Region+":"+s.cfg.AccountID+":*")
+		if op.service == ecsService {
+			refused = ecsError(refused)
+		}
+		return nil, refused
 	}
 	return op.call(caller{principal: who, host: r.Host}, body)
 }

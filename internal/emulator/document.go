@@ -215,6 +215,13 @@ func builtinDocuments() []Document {
 			Properties:  everySystem(`{"commands": "{{ command }}", "runAsElevated": false}`),
 		},
 		{
+			Name:        ecsDocument,
+			Description: "Runs a command in a container, on a pty.",
+			SessionType: frame.InteractiveCommands,
+			Parameters:  map[string]DocumentParameter{"command": text},
+			Properties:  everySystem(`{"commands": "{{ command }}", "runAsElevated": false}`),
+		},
+		{
 			Name:        "AWS-StartNonInteractiveCommand",
 			Description: "Runs a command without a pty.",
 			SessionType: frame.NonInteractiveCommands,

@@ -51,6 +51,9 @@ type Config struct {
 	TLS bool
 	// Targets are what sessions can be started on. All are this machine.
 	Targets []Target
+	// Tasks are what ECS has; their containers are targets, too. The default is one
+	// task with one container (DefaultTaskID).
+	Tasks []Task
 	// Documents come on top of the built-in ones, or replace one of the same name.
 	Documents []Document
 	// Shell is the command line of the shell of a session without a command; the
@@ -99,6 +102,7 @@ func (c *Config) setDefaults() {
 	if len(c.Targets) == 0 {
 		c.Targets = []Target{{ID: LocalTarget}}
 	}
+	c.Tasks = tasksOrDefault(c.Tasks)
 	if len(c.Shell) == 0 {
 		c.Shell = []string{"sh"}
 	}
@@ -121,7 +125,7 @@ func (c *Config) check() error {
 			return fmt.Errorf("target %q: an id has 1 to 400 bytes", t.ID)
 		}
 	}
-	return nil
+	return checkTasks(c.Tasks)
 }
 
 // ConfigError is a Config that cannot be meant: the caller's mistake, not the

@@ -60,35 +60,59 @@ func (s *Server) startSession(c caller, in *startSessionInput) (any, error) {
 	if !ok {
 		return nil, errInvalidDocument(name)
 	}
-	if t, ok := s.target(*in.Target); !ok || t.Offline {
+	target, ok := s.target(*in.Target)
+	if !ok || target.Offline {
 		return nil, modelled("TargetNotConnected", *in.Target+" is not connected.")
 	}
-	resolved, err := document.resolve(in.Parameters)
+	request := sessionRequest{id: newSessionID(), target: target, document: document, parameters: in.Parameters}
+	if in.Reason != nil {
+		request.reason = *in.Reason
+	}
+	g, err := s.begin(c, request)
 	if err != nil {
 		return nil, err
 	}
+	return g, nil
+}
+
+// sessionRequest is a session that the caller may start, on a target that is
+// there.
+type sessionRequest struct {
+	id         string
+	target     Target
+	document   Document
+	parameters map[string][]string
+	reason     string
+}
+
+// begin starts a session, if its parameters fit the document.
+func (s *Server) begin(c caller, request sessionRequest) (grant, error) {
+	document := request.document
+	resolved, err := document.resolve(request.parameters)
+	if err != nil {
+		return grant{}, err
+	}
 	limits, err := document.limits()
 	if err != nil {
-		return nil, document.invalid("inputs", err)
+		return grant{}, document.invalid("inputs", err)
 	}
 	limits.attach = s.cfg.Limits.Attach
 	spec := sessionSpec{
-		id:           newSessionID(),
-		target:       *in.Target,
+		id:           request.id,
+		target:       request.target.ID,
 		documentName: document.Name,
+		reason:       request.reason,
 		owner:        s.callerARN(),
 		limits:       limits,
 		rateLimited:  s.cfg.Pace == PaceReal,
 		play:         s.play,
 		faults:       s.faults,
 	}
-	if in.Reason != nil {
-		spec.reason = *in.Reason
-	}
 	spec.agent = s.agentConfig(spec.id, resolved)
+	spec.agent.ContainerMode = request.target.container
 	one, err := s.sessions.start(s.ctx, spec)
 	if err != nil {
-		return nil, err
+		return grant{}, err
 	}
 	s.log.Info("session started", "session", one.id, "target", one.target, "document", one.documentName)
 	token, _ := one.newToken(s.tokenLife(one.id)) // there always is one for a new session

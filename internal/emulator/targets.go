@@ -19,16 +19,18 @@ type Target struct {
 	PlatformType string            // Linux, MacOS or Windows; empty is this system
 	Tags         map[string]string // for the filters of DescribeInstanceInformation
 	Offline      bool              // its agent is not connected
+
+	container bool // it is a container of ECS (Task), not one of Config.Targets
 }
 
 // LocalTarget is the id of the target that is there without configuration.
 const LocalTarget = "local"
 
-// target finds a target by its id.
+// target finds a target by its id: a managed node, or a container of a task.
 func (s *Server) target(id string) (Target, bool) {
 	i := slices.IndexFunc(s.cfg.Targets, func(t Target) bool { return t.ID == id })
 	if i < 0 {
-		return Target{}, false
+		return s.containerTarget(id)
 	}
 	return s.cfg.Targets[i], true
 }

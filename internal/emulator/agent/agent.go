@@ -52,6 +52,9 @@ type Config struct {
 	// Shell is the command line of Standard_Stream's shell; AWS's agent runs
 	// "sh", and so does this one when it is empty.
 	Shell []string
+	// ContainerMode is how the agent runs in a container of ECS: a command on a pty
+	// is split into words and run without a shell.
+	ContainerMode bool
 	// Env is the environment of commands; nil is that of this process.
 	Env []string
 	// Dir is the working directory of commands; empty is that of this process.

@@ -69,10 +69,7 @@ func (s *session) runCommand(ctx context.Context, c *command) Result {
 			return Result{StatusFailed, "invalid stderrSeparatorPrefix " + doc.StdErrPrefix}
 		}
 	}
-	argv, err := shlex.Split(doc.Command)
-	if err == nil && len(argv) == 0 {
-		err = errors.New("there is no word in it") // AWS's agent dies of this one
-	}
+	argv, err := words(doc.Command)
 	if err != nil {
 		return s.notBuilt(ctx, fmt.Sprintf("Failed to parse commands input: %v\n", err))
 	}
@@ -82,6 +79,15 @@ func (s *session) runCommand(ctx context.Context, c *command) Result {
 		return s.runSeparate(ctx, c, cmd)
 	}
 	return s.runBuffered(ctx, c, cmd)
+}
+
+// words splits a command that runs without a shell, as a shell does.
+func words(command string) ([]string, error) {
+	argv, err := shlex.Split(command)
+	if err == nil && len(argv) == 0 {
+		err = errors.New("there is no word in it") // AWS's agent dies of this one
+	}
+	return argv, err
 }
 
 // notBuilt tells why there is no command to start.

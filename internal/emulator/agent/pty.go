@@ -35,18 +35,19 @@ func (s *session) runPTY(ctx context.Context) Result {
 	if !PTYSupported() {
 		return Result{StatusFailed, fmt.Sprintf("%v, which %s sessions need", errNoPTY, s.cfg.Document.SessionType)}
 	}
+	if s.cfg.Document.SessionType == frame.InteractiveCommands {
+		if err := notEmpty(s.cfg.Document); err != nil {
+			return Result{StatusFailed, err.Error()}
+		}
+	}
 	argv, err := s.ptyCommand()
 	if err != nil {
-		return Result{StatusFailed, err.Error()}
+		return s.noPTY(ctx, fmt.Sprintf("Failed to parse commands input: %v", err))
 	}
 	cmd := s.command(argv)
 	term, err := startPTY(cmd)
 	if err != nil {
-		s.log.Error("no pty", "err", err)
-		if sleep(ctx, 2*s.cfg.Pace.BeforePrompt) != nil {
-			return Result{Status: StatusCancelled}
-		}
-		return failed(fmt.Sprintf("Unable to start command: Failed to start pty: %v\n\n", err))
+		return s.noPTY(ctx, fmt.Sprintf("Failed to start pty: %v", err))
 	}
 	// Closed first, for the hangup reaches processes that may not be killed.
 	end := func() {
@@ -64,14 +65,24 @@ func (s *session) runPTY(ctx context.Context) Result {
 	return result
 }
 
-// ptyCommand is the command line of the program on the pty.
+// noPTY is the end of a session whose program did not start. The reason reaches
+// the user with the result only.
+func (s *session) noPTY(ctx context.Context, reason string) Result {
+	s.log.Error("no pty", "reason", reason)
+	if sleep(ctx, 2*s.cfg.Pace.BeforePrompt) != nil {
+		return Result{Status: StatusCancelled}
+	}
+	return failed(fmt.Sprintf("Unable to start command: %s\n\n", reason))
+}
+
+// ptyCommand is the command line of the program on the pty. The error is that of
+// a command whose quotes do not match.
 func (s *session) ptyCommand() ([]string, error) {
 	doc := s.cfg.Document
 	switch {
+	case doc.SessionType == frame.InteractiveCommands && s.cfg.ContainerMode:
+		return words(doc.Command)
 	case doc.SessionType == frame.InteractiveCommands:
-		if err := notEmpty(doc); err != nil {
-			return nil, err
-		}
 		return []string{"sh", "-c", doc.Command}, nil
 	case len(s.cfg.Shell) == 0:
 		return []string{"sh"}, nil
