@@ -29,7 +29,7 @@ func (o *opening) hold(ctx context.Context, e *env, body func(context.Context, s
 	if o.target != localTarget {
 		oneProcessor(e) // the emulator of "local" has work of its own
 	}
-	ctx, clock := newOpeningClock(ctx, o.target, o.connectTimeout)
+	ctx, clock := newOpeningClock(ctx, o.name(), o.connectTimeout)
 	defer clock.stop()
 	svc, err := o.connect(ctx, e, clock)
 	if err != nil {
@@ -43,7 +43,7 @@ func (o *opening) hold(ctx context.Context, e *env, body func(context.Context, s
 	over := false // so that there is nothing to terminate
 	end := func() {
 		if !over {
-			err = e.and(err, terminate(ctx, svc.client, grant.SessionID, e.patience()))
+			err = e.and(err, o.end(ctx, e, svc, grant.SessionID, err))
 		}
 		over = true
 	}
@@ -60,6 +60,7 @@ func (o *opening) hold(ctx context.Context, e *env, body func(context.Context, s
 		e.notice(n)
 		teller.notice(n)
 	}
+	o.onceOnly(&config)
 	clock.at("the data channel")
 	channel := stream.Open(ctx, config)
 	err = e.carry(ctx, channel, body)
@@ -80,11 +81,16 @@ func (o *opening) hold(ctx context.Context, e *env, body func(context.Context, s
 
 // announce tells people which session it is, and how to leave it.
 func (o *opening) announce(e *env, grant api.Grant) {
-	if o.unannounced {
+	switch {
+	case o.unannounced:
 		e.log.Debug("session", "id", grant.SessionID, "target", o.target)
-		return
+	case e.texts != nil:
+		e.texts.starting()
+	case o.target == "":
+		e.say("session %s%s", oneLine(grant.SessionID), o.escapeHint(e))
+	default:
+		e.say("session %s on %s%s", oneLine(grant.SessionID), oneLine(o.target), o.escapeHint(e))
 	}
-	e.say("session %s on %s%s", oneLine(grant.SessionID), oneLine(o.target), o.escapeHint(e))
 }
 
 // and adds to err what failed on the way out. Nobody needs to know of that who has
@@ -125,6 +131,9 @@ const startGrace = time.Second
 // start asks for the session. The end of ctx does not leave behind a session that
 // the service was just granting.
 func (o *opening) start(ctx context.Context, e *env, svc *service) (api.Grant, error) {
+	if o.given != nil {
+		return *o.given, nil
+	}
 	call, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	stop := context.AfterFunc(ctx, func() {
@@ -172,7 +181,11 @@ func (e *env) ready(ctx context.Context, channel *stream.Channel) {
 		return // which body is told as well
 	}
 	e.watch.Emit(events.Ready{SessionType: string(start.SessionType), AgentVersion: start.AgentVersion})
-	if start.CustomerMessage != "" {
+	switch {
+	case start.CustomerMessage == "":
+	case e.texts != nil:
+		e.texts.message(start.CustomerMessage)
+	default:
 		e.say("%s", oneLine(start.CustomerMessage))
 	}
 }
@@ -207,6 +220,7 @@ func (e *env) conclude(err error, closed *stream.Closed, begun bool) error {
 		exit    *session.ExitError
 		restore *terminalError
 	)
+	e.texts.closed(closed)
 	switch {
 	case ofCommand(err):
 		return err // which is all there is to know
@@ -230,7 +244,7 @@ func (e *env) conclude(err error, closed *stream.Closed, begun bool) error {
 	case unfinished(err):
 		return err // which has the service's words
 	}
-	if closed.Output != "" {
+	if closed.Output != "" && e.texts == nil {
 		e.say("session closed: %s", oneLine(closed.Output))
 	}
 	switch {

@@ -9,7 +9,7 @@ package main
 import "os"
 
 func main() {
-	x := run(os.Args[1:], system())
+	x := program(os.Args, system())
 	if x.signal != nil {
 		dieOf(x.signal)
 	}

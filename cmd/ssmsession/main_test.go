@@ -18,7 +18,7 @@ const patience = 60 * time.Second
 // a process of its own: it is found on PATH as ssmsession. It has other parts,
 // too (roles).
 func TestMain(m *testing.M) {
-	parts := map[string]func(){"ssmsession": main}
+	parts := map[string]func(){"ssmsession": main, pluginName: main}
 	maps.Copy(parts, roles())
 	testscript.Main(m, parts)
 }

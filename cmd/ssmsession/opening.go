@@ -48,6 +48,8 @@ type opening struct {
 
 	unannounced bool // people are not told which session it is
 
+	given *api.Grant // a session that was started elsewhere; nil to start one
+
 	parsed    map[string][]string
 	perSecond int // messages; -1 for what suits the far end
 	escapes   *tty.Escapes
@@ -56,11 +58,22 @@ type opening struct {
 // addFlags defines the flags, spelled as the AWS CLI spells them where it has
 // them.
 func (o *opening) addFlags(f *pflag.FlagSet) {
+	o.addRequestFlags(f)
+	o.addChannelFlags(f)
+}
+
+// addRequestFlags defines those that say which session to start.
+func (o *opening) addRequestFlags(f *pflag.FlagSet) {
 	f.SortFlags = false
 	f.StringVarP(&o.target, "target", "t", "", `the node: i-…, mi-…, or "local" for this machine through the built-in emulator`)
 	f.StringVar(&o.document, "document-name", "", "session document (default: the account's shell preferences)")
 	f.StringVar(&o.parameters, "parameters", "", `document parameters: key=v1,v2 or JSON {"key":["v1"]}`)
 	f.StringVar(&o.reason, "reason", "", "why, for the audit trail (at most 256 characters)")
+}
+
+// addChannelFlags defines those that say how to reach it.
+func (o *opening) addChannelFlags(f *pflag.FlagSet) {
+	f.SortFlags = false
 	f.StringVar(&o.region, "region", "", "AWS region (default: AWS_REGION or the profile's)")
 	f.StringVar(&o.profile, "profile", "", "profile of the AWS configuration files")
 	f.StringVar(&o.endpoint, "endpoint-url", "", "endpoint of Systems Manager (default: the region's)")
@@ -79,9 +92,8 @@ func (o *opening) addFlags(f *pflag.FlagSet) {
 
 // complete takes the target from the one place it was given and reads the rest.
 func (o *opening) complete(cmd *cobra.Command, e *env, args []string) error {
-	e.result = &result{asked: o.output == "json"}
-	if o.output != "text" && o.output != "json" {
-		return usage(cmd, fmt.Errorf("--output takes text or json, not %q", o.output))
+	if err := o.completeChannel(cmd, e); err != nil {
+		return err
 	}
 	if len(args) > 0 {
 		if cmd.Flags().Changed("target") && o.target != args[0] {
@@ -99,6 +111,15 @@ func (o *opening) complete(cmd *cobra.Command, e *env, args []string) error {
 	}
 	if err := o.request().Validate(); err != nil {
 		return usage(cmd, err)
+	}
+	return nil
+}
+
+// completeChannel reads what addChannelFlags has defined, and begins the result.
+func (o *opening) completeChannel(cmd *cobra.Command, e *env) error {
+	e.result = &result{asked: o.output == "json"}
+	if o.output != "text" && o.output != "json" {
+		return usage(cmd, fmt.Errorf("--output takes text or json, not %q", o.output))
 	}
 	if o.connectTimeout < 0 {
 		return usage(cmd, errors.New("--connect-timeout is a time such as 30s, or 0 for no limit"))
@@ -177,15 +198,19 @@ func (o *opening) escapeHint(e *env) string {
 
 // service is where sessions come from, and the way there.
 type service struct {
-	client *api.Client
-	renew  func(context.Context) (*api.Client, error) // with credentials looked for anew
-	dial   func(ctx context.Context, streamURL string) (stream.Socket, error)
-	close  func() error // ends what was started for it
+	client  *api.Client                                // nil where there can be none
+	lacking error                                      // why there is none
+	renew   func(context.Context) (*api.Client, error) // with credentials looked for anew
+	dial    func(ctx context.Context, streamURL string) (stream.Socket, error)
+	close   func() error // ends what was started for it
 }
 
 // resume asks for a new token. Credentials that have expired are looked for anew
 // before the next time: the user may have logged in meanwhile.
 func (s *service) resume(ctx context.Context, sessionID string) (api.Grant, error) {
+	if s.lacking != nil {
+		return api.Grant{}, s.lacking
+	}
 	grant, err := s.client.Resume(ctx, sessionID)
 	if expired := (*api.Error)(nil); errors.As(err, &expired) && expired.Expired() {
 		if fresh, renewErr := s.renew(ctx); renewErr == nil {
@@ -208,7 +233,7 @@ func (s *service) dialAgain(ctx context.Context, again, first string) (stream.So
 // connect gives the service of the target: AWS, or for "local" an emulator of
 // our own, which is reached exactly as AWS is.
 func (o *opening) connect(ctx context.Context, e *env, clock *openingClock) (*service, error) {
-	if o.target == localTarget {
+	if o.target == localTarget && o.given == nil {
 		return o.connectLocal(ctx, e)
 	}
 	bundle, trust, err := o.trust(e)
@@ -247,6 +272,9 @@ func (o *opening) connect(ctx context.Context, e *env, clock *openingClock) (*se
 		},
 	}
 	s.client, err = api.New(ctx, cfg)
+	if o.given != nil {
+		s.lacking, err = err, nil // most sessions need no more than they were given
+	}
 	return s, err
 }
 

@@ -34,6 +34,7 @@ type report struct {
 	logged   io.Closer    // the log file, or nil
 	watch    *events.Writer
 	result   *result         // of the session that the command holds, or nil
+	texts    *pluginTexts    // said in the plugin's place instead; nil elsewhere
 	status   *tty.StatusLine // on the terminal that the session has for itself, or nil
 	troubled atomic.Bool     // the data channel has no connection, or the target does not answer
 }

@@ -11,6 +11,14 @@ import (
 	"github.com/ssmsession/ssmsession/internal/crash"
 )
 
+// program is the one of the two programs that it was called as.
+func program(argv []string, e *env) exit {
+	if calledAsPlugin(argv) {
+		return runPlugin(argv[1:], e)
+	}
+	return run(argv[min(1, len(argv)):], e)
+}
+
 // run is the whole program but for the exit itself.
 func run(args []string, e *env) exit {
 	ctx, stop := withSignals(context.Background(), &e.interrupts)
@@ -49,7 +57,7 @@ It needs neither the AWS CLI nor its plugin. Without an AWS account, the target
 	root.SetOut(e.out)
 	root.SetErr(e.err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
-	root.AddCommand(newStart(e), newExec(e), newEmulator(e))
+	root.AddCommand(newStart(e), newExec(e), newConnect(e), newInstallPlugin(e), newEmulator(e))
 	return root
 }
 

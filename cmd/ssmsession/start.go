@@ -16,6 +16,7 @@ import (
 type startCommand struct {
 	env      *env
 	open     opening
+	handOn   handOn
 	terminal *tty.Terminal
 }
 
@@ -49,6 +50,12 @@ carries none), and 255 when it could not be held.`,
 			if err := c.open.complete(cmd, e, args); err != nil {
 				return err
 			}
+			if err := c.handOn.complete(cmd, e, &c.open); err != nil {
+				return err
+			}
+			if c.handOn.asked {
+				return c.handOn.start(cmd.Context(), e, &c.open)
+			}
 			if tty.Mintty(e.in) {
 				return &failure{code: "NoConsole", hint: "run  winpty ssmsession …",
 					err: errors.New("this window is no Windows console, and keys typed in it would not arrive")}
@@ -59,6 +66,7 @@ carries none), and 255 when it could not be held.`,
 		},
 	}
 	c.open.addFlags(cmd.Flags())
+	c.handOn.addFlags(cmd.Flags())
 	return cmd
 }
 

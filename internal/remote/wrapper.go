@@ -18,10 +18,15 @@ const (
 // shell with job control, without which a command cannot be interrupted, and has
 // it supervise. dash has none without a terminal, but where dash is sh, there is
 // a bash. $1 is the supervisor, the rest its arguments.
-const launchText = `set -m 2>/dev/null
+//
+// From here on standard error is 3, and 2 is nothing: what a shell has to say about
+// locales and jobs is not the command's. 3>&3 is for shells that keep such a file
+// to themselves.
+const launchText = `exec 3>&2 2>/dev/null
+set -m
 case $- in
 *m*) ;;
-*) if command -v bash >/dev/null 2>&1; then exec bash --posix -c "$1" sh "$@"; fi ;;
+*) if command -v bash >/dev/null; then exec bash --posix -c "$1" sh "$@"; fi ;;
 esac
 eval "$1"`
 
@@ -34,7 +39,6 @@ eval "$1"`
 // Without job control a command in the background ignores INT, and gets TERM.
 const superviseText = `r=$2
 shift 2
-exec 3>&2 2>/dev/null
 set -m
 g= p= i=INT k=0 s=
 case $- in
@@ -44,7 +48,7 @@ esac
 pass() { if [ -n "$p" ] && [ -n "$g" ]; then kill -$g -$p || kill -$g $p; fi; }
 trap 'g=$i; pass' INT
 trap 'g=QUIT; pass' QUIT
-$s sh -c "$r" sh $$ "$k" "$@" 2>&3 3>&- &
+$s sh -c "$r" sh $$ "$k" "$@" 3>&3 &
 p=$!
 set +m
 pass
@@ -57,7 +61,6 @@ if [ -n "$g" ]; then sleep 2; fi`
 // ignores the signals that the command gets.
 const superviseEncodedText = `r=$2
 shift 2
-exec 3>&2 2>/dev/null
 if ! command -v base64 >/dev/null; then
 	echo 'ssmsession: there is no base64 on the target, which --binary needs' >&3
 	exit 127
@@ -74,7 +77,7 @@ trap 'g=INT; pass' INT
 trap 'g=QUIT; pass' QUIT
 {
 	trap : HUP INT QUIT TERM
-	{ sh -c "$r" sh $$ "$k" "$@" 2>&1 >&4 3>&- 4>&- | encode >&3 4>&-; } 4>&1 | encode 3>&-
+	{ sh -c "$r" sh $$ "$k" "$@" 3>&1 >&4 4>&- | encode >&3 4>&-; } 4>&1 | encode 3>&-
 } &
 p=$!
 set +m
@@ -92,10 +95,11 @@ if [ -n "$g" ]; then sleep 2; fi`
 // be interrupted; "a" says that it was passed on.
 //
 // Whoever reads must not read more than it is told to: read does on a terminal,
-// not on cat's pipe; some heads do, and some dds read less. setsid keeps the command off the terminal.
+// not on a pipe; some heads do, and some dds read less. setsid keeps the command off the terminal.
 const frameText = `r=$1 c=$2
 shift 2
 cannot() { printf '(xNONCE %s)' "$1"; exit 1; }
+if [ -n "$KSH_VERSION" ]; then cannot 'the sh of the target is a Korn shell, which reads more than it is asked to'; fi
 stty raw -echo 2>/dev/null || cannot 'there is no stty on the target, or it does not work'
 exec 3>&1 2>/dev/null
 o=o e=e b=49152
@@ -125,19 +129,22 @@ frames() {
 run() {
 	if command -v setsid >/dev/null; then setsid sh -c "$r" sh $$ 0 "$@"
 	else set -m; sh -c "$r" sh $$ 0 "$@" & wait $!; fi
+	x=$?
+	printf '[NONCE %s]' $x
+	printf '[NONCE %s]' $x >&3
 }
 printf '(sNONCE)'
 if [ -n "$c" ]; then
 	f=${TMPDIR:-/tmp}/ssmsession.NONCE
 	( umask 077; set -C; : >"$f" ) || cannot "a script cannot be written to $f"
 fi
-cat | {
+dd bs=65536 | {
 if [ -n "$c" ]; then input 1 >"$f"; fi
-input | { { { run "$@" 5>&3 2>&1 >&4 3>&- 4>&- | frames $e 4>&-; } 4>&1 | frames $o; } }
+input | { { { run "$@" 5>&3 3>&1 >&4 4>&- | frames $e 4>&-; } 4>&1 | frames $o; } }
 }`
 
 // The runner runs the program in the foreground of its process group and tells
-// its status at the end of both outputs. $1 is the process whose end is that of
+// its status at the end of both outputs, of which standard error is 3. $1 is the process whose end is that of
 // the session: when it is killed, the group is. $2 is the group to kill, as kill
 // has it.
 //
@@ -181,8 +188,12 @@ func (p Program) runner(nonce string, in form) string {
 	if p.Script != nil {
 		b.WriteString("f=${TMPDIR:-/tmp}/ssmsession." + nonce + "\n")
 		clean = `rm -f "$f"`
-		if in != framed {
-			b.WriteString(`( umask 077; set -C; printf %s "$1" >"$f" ) || exit 126` + "\nshift\n")
+		write := `umask 077; set -C; printf %s "$1" >"$f" ) || exit 126` + "\nshift\n"
+		switch in {
+		case onTerminal:
+			b.WriteString("( " + write)
+		case streamed:
+			b.WriteString("( exec 2>&3; " + write)
 		}
 	}
 	b.WriteString(strings.Replace(watcherText, "CLEAN", clean, 1))
@@ -190,7 +201,7 @@ func (p Program) runner(nonce string, in form) string {
 	if in == onTerminal {
 		b.WriteString("trap : INT QUIT\n(\n")
 	} else {
-		b.WriteString("exec 3>&2 2>/dev/null\ntrap : HUP INT QUIT TERM\n(\nexec 2>&3 3>&- 5>&-\n")
+		b.WriteString("trap : HUP INT QUIT TERM\n(\nexec 2>&3 3>&- 5>&-\n")
 	}
 	for _, v := range p.Env {
 		name, val, _ := strings.Cut(v, "=")
