@@ -216,6 +216,9 @@ func (c *execCommand) suggestPty(err error) error {
 	)
 	switch {
 	case errors.As(err, &incomplete):
+		if incomplete.Code > 0 && !c.env.troubled.Load() && c.env.result.stats.Resumes == 0 {
+			return &failure{code: "Incomplete", err: err, hint: "a target without sh, such as Windows, needs --plain"}
+		}
 		// An agent that is paused stops reading separate streams for good.
 		return &failure{code: "Incomplete", err: err, hint: "the command may have ended or not; --via pty rides out a pause of the service and a lost connection"}
 	case c.document != "":

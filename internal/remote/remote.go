@@ -3,7 +3,7 @@
 // between the agent and the command.
 //
 // They are there because of what an agent gets wrong (docs/protocol.md,
-// "NonInteractiveCommands" and "Quirks"): it cannot tell a death by signal from
+// "NonInteractiveCommands" and "Output of the agent"): it cannot tell a death by signal from
 // a failure, cannot tell that it lost output, has no standard input and kills
 // one process only. They need a POSIX sh. docs/exec.md has the picture.
 //
