@@ -181,17 +181,17 @@ func (u *usedError) Error() string {
 // Permanent tells the channel not to try again.
 func (*usedError) Permanent() bool { return true }
 
-// onceOnly keeps a session that was given from being resumed before anything was
-// heard of it: then its token was used or has expired, and to ask for another
-// would take the session away from whoever holds it.
+// onceOnly keeps a session that was given from being resumed before it has begun
+// here: then its token was used or has expired, or somebody else holds it and has
+// taken it back, and the two would take it from each other for ever.
 func (o *opening) onceOnly(cfg *stream.Config) {
 	if o.given == nil {
 		return
 	}
-	var heard atomic.Bool
+	var began atomic.Bool
 	dial, notify := cfg.Dial, cfg.Notify
 	cfg.Dial = func(ctx context.Context, resume bool) (stream.Socket, string, error) {
-		if resume && !heard.Load() {
+		if resume && !began.Load() {
 			return nil, "", &failure{code: "ResponseUsed", err: &usedError{o.given.SessionID},
 				hint: "a response opens a session once, and soon: the session has begun already, or the token has expired"}
 		}
@@ -199,9 +199,9 @@ func (o *opening) onceOnly(cfg *stream.Config) {
 	}
 	cfg.Notify = func(n stream.Notice) {
 		switch {
-		case n.Kind == stream.Heard:
-			heard.Store(true)
-		case n.Kind == stream.Reconnecting && !heard.Load():
+		case n.Kind == stream.Began:
+			began.Store(true)
+		case n.Kind == stream.Reconnecting && !began.Load():
 			return // it will not come to that
 		}
 		notify(n)

@@ -63,24 +63,25 @@ func TestAResponseIsUsedOnce(t *testing.T) {
 	if _, _, err := cfg.Dial(t.Context(), false); !errors.Is(err, errDialled) {
 		t.Errorf("it is not dialled the first time: %v", err)
 	}
+	cfg.Notify(stream.Notice{Kind: stream.Heard}) // of what another client has begun
 	cfg.Notify(stream.Notice{Kind: stream.Reconnecting})
 	_, _, err := cfg.Dial(t.Context(), true)
 	var permanent interface{ Permanent() bool }
 	if !errors.As(err, &permanent) || !permanent.Permanent() {
-		t.Errorf("it is dialled again though nothing was heard: %v", err)
+		t.Errorf("it is dialled again though nothing has begun: %v", err)
 	}
 	if p := explain(err); p.code != "ResponseUsed" || p.hint == "" {
 		t.Errorf("that is told as %+v", p)
 	}
-	if len(told) > 0 {
-		t.Errorf("people were told of %v, which it never came to", told)
+	if len(told) != 1 {
+		t.Errorf("people were told of %v, and it never came to a reconnect", told)
 	}
-	cfg.Notify(stream.Notice{Kind: stream.Heard})
+	cfg.Notify(stream.Notice{Kind: stream.Began})
 	cfg.Notify(stream.Notice{Kind: stream.Reconnecting})
 	if _, _, err := cfg.Dial(t.Context(), true); !errors.Is(err, errDialled) {
-		t.Errorf("once it was heard, it is not dialled again: %v", err)
+		t.Errorf("once it has begun, it is not dialled again: %v", err)
 	}
-	if len(told) != 2 {
+	if len(told) != 3 {
 		t.Errorf("people were told of %v, want all that happened since", told)
 	}
 }
