@@ -51,6 +51,7 @@ func (c *execCommand) line(x *session.Exec) (command string, err error) {
 	case session.Plain:
 		return c.program.Plain()
 	case session.OnTerminal:
+		c.program.Sized = c.terminal.OutIsTerminal()
 		return c.program.Terminal(x.Nonce)
 	case session.Streams:
 		command, err = c.program.Streams(x.Nonce, x.Binary)
@@ -205,6 +206,9 @@ func numbers(version string) (n [3]int, ok bool) {
 	return n, true
 }
 
+// lostHint is what to do about output that was lost.
+const lostHint = "the command may have ended or not; --via pty rides out a pause of the service and a lost connection"
+
 // suggestPty adds the way out for whoever may not use the document for pipes, whose
 // agent does not know its kind of session or whose connection was lost.
 func (c *execCommand) suggestPty(err error) error {
@@ -220,7 +224,9 @@ func (c *execCommand) suggestPty(err error) error {
 			return &failure{code: "Incomplete", err: err, hint: "a target without sh, such as Windows, needs --plain"}
 		}
 		// An agent that is paused stops reading separate streams for good.
-		return &failure{code: "Incomplete", err: err, hint: "the command may have ended or not; --via pty rides out a pause of the service and a lost connection"}
+		return &failure{code: "Incomplete", err: err, hint: lostHint}
+	case errors.As(err, &fail) && fail.code == "Incomplete": // as the channel saw it
+		return &failure{code: fail.code, err: err, hint: lostHint}
 	case c.document != "":
 		return err // which the user knows
 	case errors.As(err, &fail) && fail.code == "NotBegun":

@@ -129,6 +129,7 @@ func TestWhoMayNotUsePipesIsToldOfThePty(t *testing.T) {
 		{"denied at the end", denied, true, "", "ask somebody"},
 		{"denied a document of one's own", denied, false, "Own", "ask somebody"},
 		{"lost output", &session.IncompleteError{Err: io.EOF}, true, "", "the command may have ended or not; --via pty rides out a pause of the service and a lost connection"},
+		{"output lost by the channel", &failure{code: "Incomplete", err: io.EOF}, true, "Own", lostHint},
 		{"throttled", &api.Error{Code: "ThrottlingException", Hint: "wait"}, false, "", "wait"},
 	} {
 		e := &env{report: newReport(io.Discard)}

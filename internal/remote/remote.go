@@ -41,6 +41,9 @@ type Program struct {
 	Env []string
 	// Dir is the working directory; empty for the session's own.
 	Dir string
+	// Sized tells that a size of the terminal will be sent, which the program
+	// should see from its start; in Terminal only.
+	Sized bool
 }
 
 // NewNonce makes what tells the wrapper's own words from the command's output: 32

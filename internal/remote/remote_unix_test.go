@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -62,20 +63,61 @@ func shells(t *testing.T) map[string][]string {
 	return found
 }
 
-// agent starts what an agent would for command.
-func agent(t *testing.T, env []string, command string) (cmd *exec.Cmd, stdout, stderr *bytes.Buffer) {
+// play runs command as an agent and a client would: until both outputs are at
+// their end.
+func play(t *testing.T, env []string, command string, atEnd func([]byte) bool) (stdout, stderr []byte) {
+	t.Helper()
+	cmd := agent(t, env, command)
+	var outputs [2][]byte
+	var pipes [2]io.ReadCloser
+	for i, open := range []func() (io.ReadCloser, error){cmd.StdoutPipe, cmd.StderrPipe} {
+		var err error
+		if pipes[i], err = open(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var both sync.WaitGroup
+	for i := range outputs {
+		both.Go(func() {
+			b := make([]byte, 64<<10)
+			for !atEnd(outputs[i]) {
+				n, err := pipes[i].Read(b)
+				outputs[i] = append(outputs[i], b[:n]...)
+				if err != nil {
+					return
+				}
+			}
+		})
+	}
+	both.Wait()
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait() // of no interest
+	return outputs[0], outputs[1]
+}
+
+// after is what b has from its marker on.
+func after(b []byte, nonce string) []byte {
+	if i := bytes.Index(b, []byte("["+nonce)); i >= 0 {
+		return b[i:]
+	}
+	return nil
+}
+
+// agent makes what an agent would start for command.
+func agent(t *testing.T, env []string, command string) *exec.Cmd {
 	t.Helper()
 	argv, err := shlex.Split(command)
 	if err != nil {
 		t.Fatalf("the agent's splitter refuses the command: %v", err)
 	}
-	cmd = exec.Command("env", argv...) //nolint:gosec // so that PATH is that of the target
+	cmd := exec.Command("env", argv...) //nolint:gosec // so that PATH is that of the target
 	cmd.Env = env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal
 	cmd.WaitDelay = 10 * time.Second
-	stdout, stderr = &bytes.Buffer{}, &bytes.Buffer{}
-	cmd.Stdout, cmd.Stderr = stdout, stderr
-	return cmd, stdout, stderr
+	return cmd
 }
 
 var marker = regexp.MustCompile(`^\[[0-9a-f]{32} (\d+)\]`)
@@ -103,12 +145,9 @@ func run(t *testing.T, env []string, p Program) (stdout, stderr string, status i
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd, out, errs := agent(t, env, command)
-	if err := cmd.Run(); err != nil && !errors.As(err, new(*exec.ExitError)) {
-		t.Fatal(err)
-	}
-	stdout, status = cut(t, nonce, "stdout", out.Bytes())
-	stderr, again := cut(t, nonce, "stderr", errs.Bytes())
+	out, errs := play(t, env, command, func(b []byte) bool { return marker.Match(after(b, nonce)) })
+	stdout, status = cut(t, nonce, "stdout", out)
+	stderr, again := cut(t, nonce, "stderr", errs)
 	if status != again {
 		t.Fatalf("the streams have status %d and %d", status, again)
 	}
@@ -218,8 +257,7 @@ func TestAnInterruptReachesTheCommandAndItsChildren(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cmd, _, _ := agent(t, env, command)
-			cmd.Stdout = nil
+			cmd := agent(t, env, command)
 			pipe, err := cmd.StdoutPipe()
 			if err != nil {
 				t.Fatal(err)
@@ -233,14 +271,19 @@ func TestAnInterruptReachesTheCommandAndItsChildren(t *testing.T) {
 			if err := cmd.Process.Signal(os.Interrupt); err != nil {
 				t.Fatal(err)
 			}
-			rest, err := io.ReadAll(pipe)
-			if err != nil {
-				t.Fatal(err)
+			var rest []byte
+			for b := make([]byte, 1024); !marker.Match(after(rest, nonce)); {
+				n, err := pipe.Read(b)
+				if err != nil {
+					t.Fatal(err)
+				}
+				rest = append(rest, b[:n]...)
 			}
 			stdout, status := cut(t, nonce, "stdout", rest)
 			if stdout != "got\n" || status != 5 {
 				t.Errorf("it said %q and had status %d", stdout, status)
 			}
+			_ = cmd.Process.Kill()
 			_ = cmd.Wait() // of no interest
 		})
 	}
@@ -257,8 +300,7 @@ func TestNothingIsLeftWhenTheWrapperIsKilled(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cmd, _, _ := agent(t, env, command)
-			cmd.Stdout = nil
+			cmd := agent(t, env, command)
 			pipe, err := cmd.StdoutPipe()
 			if err != nil {
 				t.Fatal(err)
@@ -296,12 +338,11 @@ func TestBinaryOutputIsBase64InPieces(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cmd, out, errs := agent(t, env, command)
-		if err := cmd.Run(); err != nil && !errors.As(err, new(*exec.ExitError)) {
-			t.Fatal(err)
-		}
-		stdout, status := cut(t, nonce, "stdout", decode(t, out.Bytes()))
-		stderr, again := cut(t, nonce, "stderr", decode(t, errs.Bytes()))
+		out, errs := play(t, env, command, func(b []byte) bool {
+			return len(b) > 0 && b[len(b)-1] == '\n' && marker.Match(after(decode(t, b), nonce))
+		})
+		stdout, status := cut(t, nonce, "stdout", decode(t, out))
+		stderr, again := cut(t, nonce, "stderr", decode(t, errs))
 		if stdout != string(want) || stderr != "\xff" || status != 4 || again != 4 {
 			t.Errorf("%s gives %d bytes, %q, status %d and %d", name, len(stdout), stderr, status, again)
 		}

@@ -32,9 +32,10 @@ eval "$1"`
 
 // superviseText runs the runner ($2) in a process group of its own and passes
 // signals on to it. The agent signals the process that it started and nobody else,
-// and from then on waits for it and closes the pipes when it ends: so after a
-// signal this lingers until all has been read. Its own word for the end only counts
-// when the runner was killed before it could say its.
+// and from then on waits for it and closes the pipes when it ends; and once the
+// command has ended it gives the client two seconds to take what is left. So this
+// lingers, until the session is ended by whoever has read the markers. Its own word
+// for the end only counts when the runner was killed before it could say its.
 //
 // Without job control a command in the background ignores INT, and gets TERM.
 const superviseText = `r=$2
@@ -55,7 +56,8 @@ pass
 while kill -0 $p; do wait $p; e=$?; done
 printf '[NONCE %s]' "$e"
 printf '[NONCE %s]' "$e" >&3
-if [ -n "$g" ]; then sleep 2; fi`
+n=0
+while [ $n -lt 10 ]; do sleep 1; n=$((n+1)); done >/dev/null 3>&-`
 
 // superviseEncodedText is the same with both streams in base64. Whoever encodes
 // ignores the signals that the command gets.
@@ -83,7 +85,8 @@ p=$!
 set +m
 pass
 while kill -0 $p; do wait $p; done
-if [ -n "$g" ]; then sleep 2; fi`
+n=0
+while [ $n -lt 10 ]; do sleep 1; n=$((n+1)); done >/dev/null 3>&-`
 
 // frameText makes a binary-safe pipe of a pty: input in frames that a shell can
 // read, output in frames of base64 (or hexadecimal digits), with nothing but the
@@ -168,6 +171,10 @@ shift 2
 } </dev/null >/dev/null 2>&1 3>&- 5>&- &
 w=$!
 `
+	// The size comes after the terminal does, within a moment.
+	sizedText = `n=0
+while [ "$(stty size 2>/dev/null)" = '0 0' ] && [ $n -lt 20 ] && sleep 0.05; do n=$((n+1)); done
+`
 	watchSelfText = `shift 2
 k=0 w=$$
 `
@@ -199,6 +206,9 @@ func (p Program) runner(nonce string, in form) string {
 	b.WriteString(strings.Replace(watcherText, "CLEAN", clean, 1))
 	p.arguments(&b)
 	if in == onTerminal {
+		if p.Sized {
+			b.WriteString(sizedText)
+		}
 		b.WriteString("trap : INT QUIT\n(\n")
 	} else {
 		b.WriteString("trap : HUP INT QUIT TERM\n(\nexec 2>&3 3>&- 5>&-\n")
