@@ -105,7 +105,7 @@ fuzz: ## Fuzz every fuzz target in turn (FUZZTIME=30s each, PKG=./internal/...)
 	done < bin/fuzz.targets
 
 .PHONY: bench
-bench: ## Run every benchmark
+bench: ## Run every benchmark (SOAK=1 adds 1 GB where 100 MB are moved)
 	@grep -rl --include='*_test.go' '^func Benchmark' cmd internal | xargs -n 1 dirname | sort -u | sed 's|^|./|' \
 		| xargs go test -run '^$$' -bench . -benchmem
 

@@ -36,9 +36,9 @@ func newConnect(e *env) *cobra.Command {
 		Short: "open a session that was started elsewhere",
 		Long: `Connect opens a session from what the service answered to StartSession or
 ExecuteCommand: JSON with SessionId, StreamUrl and TokenValue, as
-"ssmsession start --no-connect", the AWS CLI, an SDK or PowerShell print it. So
-whoever may start sessions can hand one out to somebody who has no AWS
-credentials.
+"ssmsession start --no-connect", an SDK or PowerShell prints it. So whoever may
+start sessions can hand one out to somebody who has no AWS credentials. (The AWS
+CLI prints none: it calls session-manager-plugin, which this program can be.)
 
 The response comes on standard input, in a file or in an environment variable,
 never as an argument, for its token is a secret. After one on standard input the
@@ -49,8 +49,8 @@ Credentials are needed only to get a lost connection back and to end a session
 that has not ended by itself.`,
 		Example: `  ssmsession start i-0123456789abcdef0 --no-connect --output json |
       ssmsession connect
-  aws ecs execute-command --cluster c --task t --interactive --command sh \
-      --output json > response; ssmsession connect response
+  python3 -c 'import boto3, json; print(json.dumps(boto3.client("ecs").execute_command(
+      cluster="c", task="t", interactive=True, command="sh")))' | ssmsession connect
   pwsh -c 'Start-SSMSession -Target i-0123456789abcdef0 | ConvertTo-Json' |
       ssmsession connect --region eu-west-1`,
 		Args: atMost(1),
@@ -171,6 +171,9 @@ func (o *opening) name() string {
 	return o.target
 }
 
+// usedHint tells what a response is good for.
+const usedHint = "a response opens a session once, and soon: the session has begun already"
+
 // usedError is a response that opens nothing.
 type usedError struct{ sessionID string }
 
@@ -193,7 +196,7 @@ func (o *opening) onceOnly(cfg *stream.Config) {
 	cfg.Dial = func(ctx context.Context, resume bool) (stream.Socket, string, error) {
 		if resume && !began.Load() {
 			return nil, "", &failure{code: "ResponseUsed", err: &usedError{o.given.SessionID},
-				hint: "a response opens a session once, and soon: the session has begun already, or the token has expired"}
+				hint: usedHint + ", or the token has expired"}
 		}
 		return dial(ctx, resume)
 	}
@@ -211,7 +214,8 @@ func (o *opening) onceOnly(cfg *stream.Config) {
 // end ends a session at the service, because of why. One that was started elsewhere
 // may be held by somebody else, or here by somebody who cannot end it.
 func (o *opening) end(ctx context.Context, e *env, svc *service, sessionID string, why error) error {
-	if used := (*usedError)(nil); errors.As(why, &used) {
+	used := (*usedError)(nil)
+	if errors.As(why, &used) || o.given != nil && errors.Is(why, stream.ErrBegunElsewhere) {
 		return nil
 	}
 	err := svc.lacking
@@ -222,8 +226,15 @@ func (o *opening) end(ctx context.Context, e *env, svc *service, sessionID strin
 		e.say("the session lives on until its idle timeout, for it cannot be ended from here: %s", oneLine(call.Message))
 		return nil
 	}
+	if call := (*api.Error)(nil); o.told && errors.As(err, &call) && (withoutCredentials(call) || call.Code == accessDenied) {
+		e.log.Debug("the service cannot be told that the session is over, the agent was", "error", err)
+		return nil
+	}
 	return err
 }
+
+// accessDenied is the service's code for what somebody may not do.
+const accessDenied = "AccessDeniedException"
 
 // withoutCredentials tells that a call could not be made for want of what makes an
 // AWS account reachable.

@@ -115,10 +115,14 @@ func TestOnlyWhatWasGivenMayLackCredentials(t *testing.T) {
 
 func TestASessionOfSomebodyElseIsNotEnded(t *testing.T) {
 	e := &env{report: newReport(&strings.Builder{})}
-	why := &failure{err: &usedError{"s-1"}}
-	// Without a client, to end it would panic.
-	if err := aGiven("", "").end(t.Context(), e, &service{}, "s-1", why); err != nil {
-		t.Error(err)
+	for _, why := range []error{&failure{err: &usedError{"s-1"}}, stream.ErrBegunElsewhere} {
+		// Without a client, to end it would panic.
+		if err := aGiven("", "").end(t.Context(), e, &service{}, "s-1", why); err != nil {
+			t.Error(err)
+		}
+		if p := explain(why); errors.Is(why, stream.ErrBegunElsewhere) && (p.code != "ResponseUsed" || p.hint == "") {
+			t.Errorf("%v is told as %+v", why, p)
+		}
 	}
 }
 

@@ -83,6 +83,7 @@ leaves no process and no file behind.`,
 	f.StringVar(&c.cfg.AgentVersion, "agent-version", emulator.DefaultAgentVersion, "which agent to play; older ones can do less")
 	f.StringArrayVar(&c.cfg.Deny, "deny", nil, "API action or document that nobody may use; may be repeated")
 	f.StringVar(&c.cfg.MFACode, "mfa-code", emulator.DefaultMFACode, "six-digit code with which roles named mfa… are assumed")
+	f.StringVar(&c.cfg.AuthorizedKeys, "authorized-keys", "", "file to keep the keys of EC2 Instance Connect in, for an sshd of yours to read")
 	f.StringVar(&c.pace, "pace", string(emulator.PaceOff), "off, or real: the real agent's delays and the service's message limit")
 	f.StringArrayVar(&c.faults, "fault", nil, "what is to go wrong, such as drop=5%; may be repeated (see emulator fault)")
 	f.Uint64Var(&c.cfg.FaultSeed, "fault-seed", 0, "what the dice of faults are seeded with, to have a bad day again; 0 draws one")

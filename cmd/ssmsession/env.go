@@ -21,6 +21,7 @@ type env struct {
 	commit       string
 
 	interrupts interrupts // of this process
+	collector  *collector // of this process
 	*report
 }
 
@@ -30,7 +31,8 @@ func system() *env {
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
 		getenv:  os.Getenv,
 		version: version, commit: commit,
-		report: newReport(os.Stderr),
+		collector: &collector{},
+		report:    newReport(os.Stderr),
 	}
 	e.fillVersion()
 	return e

@@ -4,11 +4,11 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -29,14 +29,23 @@ import (
 // at both ends: the words, the input, both outputs and the status are the
 // command's, to the byte. The program runs in this process, over an emulator that
 // does, too; the commands are real. SEED and CASES repeat what failed.
-func TestExecIsTransparent(t *testing.T) {
-	cases := 200
+func TestExecIsTransparent(t *testing.T) { playExecCases(t, 200, 10_000) }
+
+// TestExecIsTransparentOnABadDay does the same over a service that loses, doubles
+// and reorders. It cuts no connection: of a pause, the agent's own streams have no
+// way back.
+func TestExecIsTransparentOnABadDay(t *testing.T) {
+	playExecCases(t, 24, 500, "drop=5%", "duplicate=5%", "reorder=5%", "lose-acks=5%")
+}
+
+// playExecCases plays so many cases, or with SOAK=1 the other number of them.
+func playExecCases(t *testing.T, cases, soak int, faults ...string) {
 	if os.Getenv("SOAK") != "" {
-		cases = 10_000
+		cases = soak
 	}
 	cases = fromEnvironment(t, "CASES", cases)
 	seed := fromEnvironment(t, "SEED", int(rand.Int32()))
-	server := startFaulty(t)
+	server := startFaulty(t, faults...)
 	t.Cleanup(func() {
 		if err := server.Close(); err != nil {
 			t.Errorf("the emulator does not stop: %v", err)
@@ -45,18 +54,18 @@ func TestExecIsTransparent(t *testing.T) {
 	key, secret := server.Credentials()
 	for name, value := range map[string]string{
 		"AWS_ENDPOINT_URL": server.URL(), "AWS_REGION": emulator.DefaultRegion,
-		"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "HOME": "/nonexistent", "E": "",
+		"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_CA_BUNDLE": "", "HOME": "/nonexistent",
 	} {
 		t.Setenv(name, value)
 	}
-	const lanes = 4
+	const lanes = 4 // at the same time
 	for lane := range lanes {
 		t.Run(fmt.Sprint("lane", lane), func(t *testing.T) {
 			t.Parallel()
 			for i := lane; i < cases; i += lanes {
 				c := newExecCase(i, seed)
 				if !t.Run(strconv.Itoa(i), c.play) {
-					t.Logf("SEED=%d CASES=%d, case %d: %v", seed, i+1, i, c)
+					t.Logf("SEED=%d CASES=%d, case %d: %v; the seed of the faults is %d", seed, i+1, i, c, server.FaultSeed())
 				}
 			}
 		})
@@ -134,7 +143,7 @@ func newExecCase(i, seed int) *execCase {
 	r := rand.New(rand.NewPCG(uint64(seed), uint64(i)))
 	c := &execCase{
 		random: r,
-		way:    []string{wayStreams, wayBinary, wayInput, wayPty}[i%4], carrier: asCommand,
+		way:    []string{wayStreams, wayBinary, wayInput, wayPty}[i/4%4], carrier: asCommand,
 		dir: r.IntN(4) == 0, input: inputNone, variable: string(randomWord(r)),
 	}
 	switch r.IntN(6) {
@@ -146,7 +155,7 @@ func newExecCase(i, seed int) *execCase {
 	for range r.IntN(6) {
 		c.words = append(c.words, string(randomWord(r)))
 	}
-	if r.IntN(50) == 0 { // too long for StartSession
+	if r.IntN(50) == 0 && c.carrier != asScript { // too long for StartSession
 		c.words = append(c.words, strings.Repeat("x"+string(randomWord(r)), 70_000)[:70_000])
 	}
 	bytes := randomBytes
@@ -240,11 +249,14 @@ func randomEnd(r *rand.Rand) (line string, status int) {
 	case 0:
 		return ":", 0
 	case 1:
-		signals := []syscall.Signal{
-			syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGABRT, syscall.SIGKILL, syscall.SIGUSR1,
+		signals := []syscall.Signal{ // but QUIT, which a sh that is bash ignores
+			syscall.SIGHUP, syscall.SIGINT, syscall.SIGABRT, syscall.SIGKILL, syscall.SIGUSR1,
 			syscall.SIGUSR2, syscall.SIGSEGV, syscall.SIGPIPE, syscall.SIGALRM, syscall.SIGTERM,
 		}
 		s := signals[r.IntN(len(signals))]
+		if signal.Ignored(s) { // as whoever started us wanted, and then so does the command
+			s = syscall.SIGKILL
+		}
 		return fmt.Sprintf("kill -%d $$", int(s)), 128 + int(s)
 	}
 	status = r.IntN(256)
@@ -322,9 +334,8 @@ func (c *execCase) play(t *testing.T) {
 	feed(&fifo{name: filepath.Join(dir, "err")}, c.err, client.err, 0)
 
 	code := client.end(t)
-	releaseFIFOs(t, dir)
-	client.in.Close() // if it has none of its own accord
-	sides.Wait()
+	client.in.Close() // if nobody else has
+	letGo(t, dir, &sides)
 	if code != c.status {
 		t.Errorf("the exit code is %d, want %d", code, c.status)
 	}
@@ -560,18 +571,29 @@ func (f *fifo) Close() error {
 	return f.f.Close()
 }
 
-// releaseFIFOs lets whoever still waits for a reader go.
-func releaseFIFOs(t *testing.T, dir string) {
+// letGo waits for those who feed, and sees to it that none of them goes on waiting
+// for a command that never came to read.
+func letGo(t *testing.T, dir string, feeding *sync.WaitGroup) {
 	t.Helper()
-	var errs []error
-	for _, name := range []string{"out", "err"} {
-		f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
-		if err == nil {
-			err = f.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		feeding.Wait()
+	}()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		for _, name := range []string{"out", "err"} {
+			f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
 		}
-		errs = append(errs, err)
-	}
-	if err := errors.Join(errs...); err != nil {
-		t.Error(err)
+		select {
+		case <-done:
+			return
+		case <-tick.C: // one may not have begun to wait before
+		}
 	}
 }

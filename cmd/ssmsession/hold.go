@@ -36,6 +36,11 @@ func (o *opening) hold(ctx context.Context, e *env, body func(context.Context, s
 		return err
 	}
 	defer func() { err = errors.Join(err, svc.close()) }()
+	if o.prepare != nil {
+		if err := o.prepare(ctx, svc.client); err != nil {
+			return err
+		}
+	}
 	grant, err := o.start(ctx, e, svc)
 	if err != nil {
 		return err
@@ -70,7 +75,9 @@ func (o *opening) hold(ctx context.Context, e *env, body func(context.Context, s
 			end() // while the channel is there: an agent waits for it otherwise
 			o.seeOut(ctx, channel)
 		}
-		clock.end(err) // nothing is waited for any more
+		if !o.told { // else the agent's word for it is on its way
+			clock.end(err) // nothing is waited for any more
+		}
 	}
 	if closeErr := channel.Close(); closeErr != nil && !errors.Is(err, closeErr) {
 		err = e.and(err, closeErr)
@@ -164,7 +171,7 @@ func (e *env) carry(ctx context.Context, channel *stream.Channel, body func(cont
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { e.ready(ctx, channel) })
-	peer, rest := newIdler(channel)
+	peer, rest := newIdler(channel, e.collector)
 	defer func() {
 		rest()
 		cancel()
@@ -192,6 +199,9 @@ func (e *env) ready(ctx context.Context, channel *stream.Channel) {
 
 // notice passes on what happens to the data channel. It must return at once.
 func (e *env) notice(n stream.Notice) {
+	if e.noticed != nil {
+		e.noticed(n)
+	}
 	switch n.Kind {
 	case stream.Reconnecting:
 		e.troubled.Store(true)

@@ -24,35 +24,67 @@ func oneProcessor(e *env) {
 	}
 }
 
+// collector is the garbage collector of a process, which may rest while all of
+// its sessions are idle.
+type collector struct {
+	mu       sync.Mutex // guards what follows
+	sessions int
+	idle     int  // of them
+	percent  int  // the collector's setting while it works
+	resting  bool // it does not
+}
+
+// change notes more or fewer sessions, and more or fewer of them idle.
+func (c *collector) change(sessions, idle int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sessions += sessions
+	c.idle += idle
+	rest := c.idle > 0 && c.idle == c.sessions
+	switch {
+	case rest && !c.resting:
+		c.percent = debug.SetGCPercent(-1)
+	case !rest && c.resting:
+		debug.SetGCPercent(c.percent)
+	}
+	c.resting = rest
+}
+
 // idler is a Peer that puts the garbage collector to rest while nothing passes.
 // The runtime otherwise collects every two minutes, needed or not, and that is
 // most of what an open session would cost that nobody uses.
 type idler struct {
 	session.Peer
-	timer *time.Timer
+	timer     *time.Timer
+	collector *collector
 
-	mu      sync.Mutex // guards what follows
-	percent int        // the collector's setting while it works
-	resting bool
-	over    bool
+	mu   sync.Mutex // guards what follows
+	idle bool
+	over bool
 }
 
-// newIdler wraps p until stop is called.
-func newIdler(p session.Peer) (i *idler, stop func()) {
-	i = &idler{Peer: p}
+// newIdler wraps p until stop is called. Sessions of one process share c; it is
+// nil for a session alone.
+func newIdler(p session.Peer, c *collector) (i *idler, stop func()) {
+	if c == nil {
+		c = &collector{}
+	}
+	i = &idler{Peer: p, collector: c}
+	c.change(1, 0)
 	i.timer = time.AfterFunc(idleAfter, i.rest)
 	return i, func() {
 		i.timer.Stop()
 		i.wake(true)
+		c.change(-1, 0)
 	}
 }
 
 func (i *idler) rest() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if !i.resting && !i.over {
-		i.percent = debug.SetGCPercent(-1)
-		i.resting = true
+	if !i.idle && !i.over {
+		i.idle = true
+		i.collector.change(0, 1)
 	}
 }
 
@@ -60,9 +92,9 @@ func (i *idler) wake(over bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.over = i.over || over
-	if i.resting {
-		debug.SetGCPercent(i.percent)
-		i.resting = false
+	if i.idle {
+		i.idle = false
+		i.collector.change(0, -1)
 	}
 }
 

@@ -26,7 +26,7 @@ func gcPercent() int {
 func TestTheCollectorRestsWhileASessionIsIdle(t *testing.T) {
 	before := gcPercent()
 	synctest.Test(t, func(t *testing.T) {
-		peer, stop := newIdler(answering{})
+		peer, stop := newIdler(answering{}, &collector{})
 		want := func(why string, percent int) {
 			t.Helper()
 			synctest.Wait()

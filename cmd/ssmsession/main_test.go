@@ -20,6 +20,7 @@ const patience = 60 * time.Second
 func TestMain(m *testing.M) {
 	parts := map[string]func(){"ssmsession": main, pluginName: main}
 	maps.Copy(parts, roles())
+	maps.Copy(parts, tunnelRoles())
 	testscript.Main(m, parts)
 }
 

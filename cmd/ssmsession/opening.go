@@ -48,7 +48,13 @@ type opening struct {
 
 	unannounced bool // people are not told which session it is
 
-	given *api.Grant // a session that was started elsewhere; nil to start one
+	given  *api.Grant // a session that was started elsewhere; nil to start one
+	shared *sharing   // the way to the service, for several sessions; nil for one of its own
+	// told is set where the data channel tells the agent that the session is over:
+	// who may not tell the service need not, then.
+	told bool
+	// prepare is called before a session is started; nil for nothing to do.
+	prepare func(context.Context, *api.Client) error
 
 	parsed    map[string][]string
 	perSecond int // messages; -1 for what suits the far end
@@ -233,6 +239,13 @@ func (s *service) dialAgain(ctx context.Context, again, first string) (stream.So
 // connect gives the service of the target: AWS, or for "local" an emulator of
 // our own, which is reached exactly as AWS is.
 func (o *opening) connect(ctx context.Context, e *env, clock *openingClock) (*service, error) {
+	if o.shared != nil {
+		return o.shared.get(func() (*service, error) { return o.connectAnew(ctx, e, clock) })
+	}
+	return o.connectAnew(ctx, e, clock)
+}
+
+func (o *opening) connectAnew(ctx context.Context, e *env, clock *openingClock) (*service, error) {
 	if o.target == localTarget && o.given == nil {
 		return o.connectLocal(ctx, e)
 	}

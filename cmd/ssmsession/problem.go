@@ -49,6 +49,7 @@ func exitOf(err error) exit {
 		sig    *signalError
 		apiErr *api.Error
 		use    *usageError
+		own    *localStatus
 	)
 	switch {
 	case err == nil:
@@ -57,6 +58,8 @@ func exitOf(err error) exit {
 		return exit{exitSignal + int(sig.signal.(syscall.Signal)), sig.signal, events.BySignal}
 	case nobodyReads(err):
 		return exit{exitSignal + brokenPipe, syscall.Signal(brokenPipe), events.BySignal}
+	case errors.As(err, &own):
+		return exit{code: own.code, owner: events.ByClient}
 	case errors.As(err, &late):
 		return exit{code: exitLate, owner: events.ByClient}
 	case errors.As(err, &status):
@@ -110,6 +113,7 @@ func explain(err error) *problem {
 		fail    *failure
 		dial    *stream.DialError
 		line    *session.LineError
+		own     *localStatus
 	)
 	whole := err
 	err = first(err)
@@ -130,7 +134,7 @@ func explain(err error) *problem {
 			return nil
 		}
 		p.code, p.message, p.hint = apiErr.Code, apiErr.Error(), apiErr.Hint
-	case errors.As(err, &status), errors.As(err, &told):
+	case errors.As(err, &status), errors.As(err, &told), errors.As(err, &own):
 		return nil
 	case errors.As(err, &late):
 		p.code = "CommandTimeout"
@@ -144,6 +148,8 @@ func explain(err error) *problem {
 		p.code, p.hint = apiErr.Code, apiErr.Hint
 	case errors.As(err, &dial):
 		p.code, p.hint = "DataChannel", dialHint(dial)
+	case errors.Is(err, stream.ErrBegunElsewhere):
+		p.code, p.hint = "ResponseUsed", usedHint
 	case errors.Is(err, stream.ErrLost):
 		p.code = "SessionLost"
 	case unfinished(err):

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ssmsession/ssmsession/internal/events"
 	"github.com/ssmsession/ssmsession/internal/session"
+	"github.com/ssmsession/ssmsession/internal/stream"
 	"github.com/ssmsession/ssmsession/internal/tty"
 )
 
@@ -33,10 +34,12 @@ type report struct {
 	log      *slog.Logger // never nil
 	logged   io.Closer    // the log file, or nil
 	watch    *events.Writer
-	result   *result         // of the session that the command holds, or nil
-	texts    *pluginTexts    // said in the plugin's place instead; nil elsewhere
-	status   *tty.StatusLine // on the terminal that the session has for itself, or nil
-	troubled atomic.Bool     // the data channel has no connection, or the target does not answer
+	result   *result             // of the session that the command holds, or nil
+	texts    *pluginTexts        // said in the plugin's place instead; nil elsewhere
+	status   *tty.StatusLine     // on the terminal that the session has for itself, or nil
+	about    string              // which of several sessions it tells of, or empty
+	noticed  func(stream.Notice) // is told of notices, too; nil for nobody
+	troubled atomic.Bool         // the data channel has no connection, or the target does not answer
 }
 
 // newReport tells people on out.
@@ -138,18 +141,22 @@ func (e *env) printResult() error {
 // say tells people something worth knowing that is no error.
 func (r *report) say(format string, args ...any) {
 	if !r.quiet {
-		r.people.printf("ssmsession: "+format+"\n", args...)
+		r.fail(format, args...)
 	}
 }
 
 // warn tells people what they must not miss, quiet or not.
 func (r *report) warn(format string, args ...any) {
-	r.people.printf("ssmsession: warning: "+format+"\n", args...)
+	r.fail("warning: "+format, args...)
 }
 
 // fail tells people an error.
 func (r *report) fail(format string, args ...any) {
-	r.people.printf("ssmsession: "+format+"\n", args...)
+	about := ""
+	if r.about != "" {
+		about = r.about + ": "
+	}
+	r.people.printf("ssmsession: %s%s\n", about, fmt.Sprintf(format, args...))
 }
 
 // people is a terminal or a file that people read: stderr. While a terminal is

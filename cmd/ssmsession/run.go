@@ -57,7 +57,7 @@ It needs neither the AWS CLI nor its plugin. Without an AWS account, the target
 	root.SetOut(e.out)
 	root.SetErr(e.err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
-	root.AddCommand(newStart(e), newExec(e), newConnect(e), newInstallPlugin(e), newEmulator(e))
+	root.AddCommand(newStart(e), newExec(e), newForward(e), newSSH(e), newSSHProxy(e), newSSHConfig(e), newConnect(e), newInstallPlugin(e), newEmulator(e))
 	return root
 }
 

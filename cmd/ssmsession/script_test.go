@@ -47,6 +47,7 @@ func TestScripts(t *testing.T) {
 		"jwt":           jwt,
 	}
 	maps.Copy(commands, terminalCommands())
+	maps.Copy(commands, sshCommands())
 	testscript.Run(t, testscript.Params{
 		Dir:  filepath.Join("testdata", "script"),
 		Cmds: commands,

@@ -48,6 +48,8 @@ func (s *Server) operations() map[string]operation {
 		ecsPrefix + "DescribeTasks":  ecsOperation(s.describeTasks),
 		ecsPrefix + "ListTasks":      ecsOperation(s.listTasks),
 
+		eicPrefix + "SendSSHPublicKey": typedOperation(eicService, s.sendSSHPublicKey),
+
 		faultsTarget: ssmOperation(s.faultsAction),
 	}
 }
@@ -62,7 +64,16 @@ func ssmOperation[In any, P interface {
 	*In
 	input
 }](call func(caller, P) (any, error)) operation {
-	return operation{service: "ssm", call: func(c caller, body []byte) (any, error) {
+	return typedOperation("ssm", call)
+}
+
+// typedOperation is ssmOperation for a service that answers what is wrong with an
+// input in the same words.
+func typedOperation[In any, P interface {
+	*In
+	input
+}](service string, call func(caller, P) (any, error)) operation {
+	return operation{service: service, call: func(c caller, body []byte) (any, error) {
 		in := P(new(In))
 		if err := decode(body, in); err != nil {
 			return nil, err
@@ -144,9 +155,13 @@ func (s *Server) callAPI(w http.ResponseWriter, r *http.Request, target string) 
 	}
 	op, known := s.api[target]
 	if !known {
-		op.service = "ssm"
-		if strings.HasPrefix(target, ecsPrefix) {
+		switch {
+		case strings.HasPrefix(target, ecsPrefix):
 			op.service = ecsService
+		case strings.HasPrefix(target, eicPrefix):
+			op.service = eicService
+		default:
+			op.service = "ssm"
 		}
 	}
 	who, err := s.authenticate(r, body, op.service)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -168,7 +169,7 @@ const defaultDocument = "SSM-SessionManagerRunShell"
 // them.
 func newDocuments(own []Document) (documents, error) {
 	all := documents{}
-	for _, d := range builtinDocuments() {
+	for _, d := range slices.Concat(builtinDocuments(), portDocuments()) {
 		all[d.Name] = d
 	}
 	for _, d := range own {
@@ -235,6 +236,41 @@ func builtinDocuments() []Document {
 				"separateOutputStream": "{{ separateOutputStream }}",
 				"stdOutSeparatorPrefix": "{{ stdOutSeparatorPrefix }}",
 				"stdErrSeparatorPrefix": "{{ stdErrSeparatorPrefix }}"}`),
+		},
+	}
+}
+
+// portDocuments are AWS's documents for tunnels, as builtinDocuments are the others.
+// Their values are strings, numbers included: clients read nothing else.
+func portDocuments() []Document {
+	const from1 = `[1-9]|[1-9][0-9]{1,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]`
+	remote := DocumentParameter{Type: "String", Default: "80", AllowedPattern: "^(0|" + from1 + ")$"}
+	local := DocumentParameter{Type: "String", Default: "0", AllowedPattern: "^(0|" + from1 + ")$"}
+	return []Document{
+		{
+			Name:        "AWS-StartSSHSession",
+			Description: "One connection to a port of the target.",
+			SessionType: frame.Port,
+			Parameters:  map[string]DocumentParameter{"portNumber": {Type: "String", Default: "22", AllowedPattern: "^(" + from1 + ")$"}},
+			Properties:  json.RawMessage(`{"portNumber": "{{ portNumber }}"}`),
+		},
+		{
+			Name:        "AWS-StartPortForwardingSession",
+			Description: "Connections to a port of the target.",
+			SessionType: frame.Port,
+			Parameters:  map[string]DocumentParameter{"portNumber": remote, "localPortNumber": local},
+			Properties: json.RawMessage(`{"portNumber": "{{ portNumber }}", "type": "LocalPortForwarding",
+				"localPortNumber": "{{ localPortNumber }}"}`),
+		},
+		{
+			Name:        "AWS-StartPortForwardingSessionToRemoteHost",
+			Description: "Connections from the target to a port of another host.",
+			SessionType: frame.Port,
+			Parameters: map[string]DocumentParameter{
+				"host": {Type: "String"}, "portNumber": remote, "localPortNumber": local,
+			},
+			Properties: json.RawMessage(`{"host": "{{ host }}", "portNumber": "{{ portNumber }}", "type": "LocalPortForwarding",
+				"localPortNumber": "{{ localPortNumber }}"}`),
 		},
 	}
 }

@@ -144,6 +144,56 @@ func TestPortProperties(t *testing.T) {
 	}
 }
 
+func TestPortDocuments(t *testing.T) {
+	all, err := newDocuments(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := func(pairs ...string) map[string][]string {
+		given := map[string][]string{}
+		for i := 0; i < len(pairs); i += 2 {
+			given[pairs[i]] = []string{pairs[i+1]}
+		}
+		return given
+	}
+	const (
+		ssh     = "AWS-StartSSHSession"
+		forward = "AWS-StartPortForwardingSession"
+		remote  = "AWS-StartPortForwardingSessionToRemoteHost"
+	)
+	for _, test := range []struct {
+		name  string
+		given map[string][]string
+		want  string // the properties, or a part of the error
+	}{
+		{ssh, nil, `{"portNumber":"22"}`},
+		{ssh, one("portNumber", "65535"), `{"portNumber":"65535"}`},
+		{ssh, one("portNumber", "0"), `Parameter "portNumber" has value "0" not matching`},
+		{ssh, one("portNumber", "65536"), `Parameter "portNumber" has value "65536" not matching`},
+		{ssh, one("host", "db"), `Parameter "host" is not defined`},
+		{forward, nil, `{"localPortNumber":"0","portNumber":"80","type":"LocalPortForwarding"}`},
+		{forward, one("portNumber", "0", "localPortNumber", "9000"), `{"localPortNumber":"9000","portNumber":"0","type":"LocalPortForwarding"}`},
+		{forward, one("localPortNumber", "01"), `Parameter "localPortNumber" has value "01" not matching`},
+		{forward, one("portNumber", "80\n"), `Parameter "portNumber" has value "80\n" not matching`},
+		{remote, one("host", "db.internal", "portNumber", "5432"),
+			`{"host":"db.internal","localPortNumber":"0","portNumber":"5432","type":"LocalPortForwarding"}`},
+		{remote, nil, `Parameter "host" requires a value`},
+	} {
+		d, ok := all.find(test.name)
+		if !ok {
+			t.Fatalf("%s is not there", test.name)
+		}
+		resolved, err := d.resolve(test.given)
+		got := string(resolved.Properties)
+		if err != nil {
+			got = err.Error()
+		}
+		if !strings.Contains(got, test.want) || d.SessionType != frame.Port {
+			t.Errorf("%s with %v gives %s, want %s", test.name, test.given, got, test.want)
+		}
+	}
+}
+
 func TestBooleans(t *testing.T) {
 	for _, test := range []struct {
 		in        any

@@ -25,11 +25,16 @@ func WriteEnvFile(path string, env [][2]string) (err error) {
 			err = fmt.Errorf("write the environment to %s: %w", path, err)
 		}
 	}()
+	return replaceFile(path, ExportLines(env))
+}
+
+// replaceFile writes a file that only this user can read, whole or not at all.
+func replaceFile(path, content string) error {
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
 	if err != nil {
 		return err
 	}
-	_, err = file.WriteString(ExportLines(env))
+	_, err = file.WriteString(content)
 	if err = errors.Join(err, file.Close()); err == nil {
 		err = os.Rename(file.Name(), path)
 	}

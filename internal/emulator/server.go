@@ -68,8 +68,13 @@ type Config struct {
 	// MFACode is what the caller's MFA device shows, six digits, all the time. Roles
 	// whose name starts with "mfa" can only be assumed with it.
 	MFACode string
-	Pace    Pace
-	Limits  Limits
+	// AuthorizedKeys is a file for the keys of SendSSHPublicKey, each for its minute;
+	// an sshd on this machine may be told to read it. It is the server's own, and
+	// removed by Close: a file with anything else in it is an error. Without one the
+	// call is refused.
+	AuthorizedKeys string
+	Pace           Pace
+	Limits         Limits
 	// Faults are set from the start (Server.SetFaults). FaultSeed is what their dice
 	// are seeded with, so that a bad day can be had again; zero: one is drawn.
 	Faults    []Fault
@@ -151,6 +156,7 @@ type Server struct {
 	documents documents
 	play      playFunc
 	faults    *faultSwitch
+	keys      *authorizedKeys
 	sessions  sessions
 
 	ctx     context.Context // of all sessions; the cause is errStopped once Close is called
@@ -180,6 +186,10 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err := faults.set(cfg.Faults); err != nil {
 		return nil, err
 	}
+	keys := &authorizedKeys{path: cfg.AuthorizedKeys, log: cfg.Log}
+	if err := keys.check(); err != nil {
+		return nil, &ConfigError{err}
+	}
 	listener, err := listen(cfg)
 	if err != nil {
 		return nil, err
@@ -193,6 +203,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		documents: documents,
 		play:      agent.Run,
 		faults:    faults,
+		keys:      keys,
 		sessions:  sessions{byID: map[string]*session{}},
 		serving:   make(chan error, 1),
 	}
@@ -262,7 +273,7 @@ func (s *Server) Close() error {
 	if s.caFile != "" {
 		err = errors.Join(err, os.Remove(s.caFile))
 	}
-	return err
+	return errors.Join(err, s.keys.close())
 }
 
 // scheme is that of the API.

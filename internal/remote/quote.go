@@ -51,8 +51,10 @@ func value(name, s string) string {
 	if isText(s) {
 		return name + "=" + quote(s) + "\n"
 	}
-	// The dot keeps line breaks at the end.
-	return fmt.Sprintf("%s=$(printf '%s.')\n%s=${%s%%.}\n", name, octal(s), name, name)
+	// What is printed loses the line breaks at its end. To add something for them
+	// and cut that off again is not for bash, which then makes other bytes of some.
+	text := strings.TrimRight(s, "\n")
+	return fmt.Sprintf("%s=$(printf '%s')%s\n", name, octal(text), quote(s[len(text):]))
 }
 
 // interpreter reads the first line of a script as a kernel does: a program and

@@ -156,7 +156,7 @@ func run(t *testing.T, env []string, p Program) (stdout, stderr string, status i
 
 func TestTheCommandsStatusAndOutputAreItsOwn(t *testing.T) {
 	t.Parallel()
-	odd := "\xff\xfe \x01 \ufffd end\n\n"
+	odd := "\xff\xfe \x01 \xc3\\ \ufffd end\n\n"
 	script := []byte("#!/bin/sh\necho \"$0\" | grep -c ssmsession. ; printf '<%s>' \"$@\"; exit 9\n")
 	for _, c := range []struct {
 		name           string

@@ -93,7 +93,8 @@ while [ $n -lt 10 ]; do sleep 1; n=$((n+1)); done >/dev/null 3>&-`
 // tools of POSIX. $1 is the runner; $2 is not empty when a script comes first.
 //
 // A frame of output has to be written in one piece, for there are two writers:
-// dd does that for the long ones. A frame of input is taken off the terminal
+// dd does that for the long ones, and the short ones have no line breaks, after
+// which some shells write. A frame of input is taken off the terminal
 // whole before it is passed on, so that a command which reads nothing can still
 // be interrupted; "a" says that it was passed on.
 //
@@ -126,7 +127,7 @@ frames() {
 	trap '' HUP INT QUIT TERM
 	while x=$(dd bs=$b count=1 | digits) && [ -n "$x" ]; do
 		if [ ${#x} -lt 900 ]; then printf '%s' "($1" $x ')' >&3
-		else printf '%s' "($1" $x ')' | dd ibs=8192 obs=262144 >&3; fi
+		else printf '%s' "($1$x)" | dd ibs=8192 obs=262144 >&3; fi
 	done
 }
 run() {

@@ -36,6 +36,7 @@ const (
 	backlogRead          = time.Second
 	probeAfter           = time.Second      // without a word from the far end
 	silentStart          = time.Second      // after an acknowledgement, without a request for a handshake
+	strayLimit           = 3 * time.Second  // for a session's beginning to come after what follows it
 	recentAcks           = 512              // acknowledgements remembered: half a second of what an agent sends
 	ackDoubt             = 2 * time.Second  // before a link was last heard of, in which an acknowledgement may be lost
 	attemptLimit         = 10 * time.Second // for one attempt to reconnect

@@ -35,8 +35,9 @@ type loop struct {
 	lostAt  time.Time    // when the last link ended
 	lastErr error        // why the last attempt failed
 
-	heard      bool // something has come from the far end
-	unanswered bool // the agent leaves something unacknowledged, and was told of
+	heard      bool      // something has come from the far end
+	strayAt    time.Time // when it first spoke from the middle of a session; zero before
+	unanswered bool      // the agent leaves something unacknowledged, and was told of
 	started    bool
 	probeAt    time.Time // when to ask whether somebody is there
 	silent     bool      // it was taken to have begun, and nothing has come yet
@@ -189,6 +190,9 @@ func (l *loop) lost(now time.Time) error {
 	if since := l.snd.unansweredSince(); l.link != nil && !since.IsZero() && now.Sub(since) >= l.cfg.GiveUp {
 		return fmt.Errorf("%w: the target has not answered for %s", ErrLost, l.cfg.GiveUp)
 	}
+	if stray := l.strayDeadline(); !stray.IsZero() && !now.Before(stray) {
+		return ErrBegunElsewhere
+	}
 	if l.link != nil || l.lostAt.IsZero() {
 		return nil
 	}
@@ -268,6 +272,7 @@ func (l *loop) arm(timer *time.Timer, now time.Time, waiting bool) {
 		next = earlier(next, hold)
 	}
 	next = earlier(next, l.startDeadline())
+	next = earlier(next, l.strayDeadline())
 	if !l.flushing.IsZero() {
 		next = earlier(next, l.flushing.Add(flushGrace))
 	}
@@ -458,6 +463,7 @@ func (l *loop) message(now time.Time, p []byte) {
 	case frame.OutputStreamData:
 		l.snd.resume()
 		l.snd.agentSeen = true
+		l.noteStray(now, m.Sequence)
 		if l.end == nil && l.rcv.accept(&m) {
 			l.acknowledge(now, &m)
 		}

@@ -1,10 +1,34 @@
 package stream
 
 import (
+	"errors"
 	"time"
 
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
 )
+
+// ErrBegunElsewhere says that the token has opened a session in its middle: what
+// came first went to another client and will not come again.
+var ErrBegunElsewhere = errors.New("the session has begun elsewhere: its beginning went to another client")
+
+// noteStray notes that the far end's first words are not the beginning of a
+// session. It may still come, for messages overtake each other and get lost; an
+// agent repeats its oldest each 100 ms.
+func (l *loop) noteStray(now time.Time, sequence int64) {
+	if sequence > 0 && l.strayAt.IsZero() {
+		l.strayAt = now
+	}
+}
+
+// strayDeadline is when nothing else is waited for, zero for never: a beginning
+// that came proves that the session is ours, and on a second connection it may
+// have been lost with the first.
+func (l *loop) strayDeadline() time.Time {
+	if l.link == nil || l.strayAt.IsZero() || l.rcv.expected > 0 || !l.lostAt.IsZero() {
+		return time.Time{}
+	}
+	return l.strayAt.Add(strayLimit)
+}
 
 // watchStart begins a session whose far end says nothing: most shells have no
 // handshake, and a program need not print anything. An agent that wants a
@@ -13,7 +37,7 @@ import (
 // a flag of no meaning is sent: it changes nothing, and tells that somebody is
 // there (docs/protocol.md, "Handshake").
 func (l *loop) watchStart(now time.Time) {
-	if l.link == nil || l.started || l.hand.asked || l.end != nil {
+	if l.startDeadline().IsZero() {
 		return
 	}
 	switch {
@@ -30,7 +54,7 @@ func (l *loop) watchStart(now time.Time) {
 // startDeadline is when watchStart has something to do, zero for never.
 func (l *loop) startDeadline() time.Time {
 	switch {
-	case l.link == nil || l.started || l.hand.asked || l.end != nil:
+	case l.link == nil || l.started || l.hand.asked || l.end != nil || !l.strayDeadline().IsZero():
 		return time.Time{}
 	case !l.silentAt.IsZero():
 		return l.silentAt
@@ -73,6 +97,9 @@ func (l *loop) noticeSleep(now time.Time) {
 	}
 	l.cfg.Log.Debug("woke up late")
 	l.pingAt = now
+	if !l.strayAt.IsZero() {
+		l.strayAt = now
+	}
 	if limit := l.silence(); limit > wakeGrace {
 		l.readAt = now.Add(wakeGrace - limit)
 	}

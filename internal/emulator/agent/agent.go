@@ -120,6 +120,8 @@ type session struct {
 	channel *channel
 	log     *slog.Logger
 	readers sync.WaitGroup // of the program's output
+
+	clientVersion string // as the handshake told it
 }
 
 // Run plays the session until its program ends or ctx is cancelled, which is
@@ -160,11 +162,13 @@ func (s *session) play(ctx context.Context) Result {
 	s.channel.sendState(s.cfg.SessionID, stateConnected)
 
 	// The handler of a command is there from the start and has its input
-	// acknowledged; that of a pty comes with the pty.
+	// acknowledged; that of a pty comes with the pty, that of a tunnel with the tunnel.
 	command := &command{}
 	kind := s.cfg.Document.SessionType
 	if kind == frame.NonInteractiveCommands {
 		s.channel.handle(command.input)
+	}
+	if kind == frame.NonInteractiveCommands || kind == frame.Port {
 		if err := s.handshake(ctx); err != nil {
 			if ctx.Err() != nil && !errors.Is(err, errRefused) {
 				return Result{Status: StatusCancelled}
@@ -179,6 +183,8 @@ func (s *session) play(ctx context.Context) Result {
 		return Result{Status: StatusCancelled}
 	case kind == frame.NonInteractiveCommands:
 		return s.runCommand(ctx, command)
+	case kind == frame.Port:
+		return s.runPort(ctx)
 	default:
 		return s.runPTY(ctx)
 	}

@@ -60,6 +60,7 @@ func (s *session) handshake(ctx context.Context) error {
 	if answer.err != nil {
 		return answer.err
 	}
+	s.clientVersion = answer.clientVersion
 	complete := frame.HandshakeCompletePayload{HandshakeTimeToComplete: time.Since(start).Nanoseconds()}
 	if s.separate() && compareVersions(answer.clientVersion, lastWithoutSeparate) <= 0 {
 		complete.CustomerMessage = updateClient

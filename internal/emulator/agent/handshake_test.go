@@ -162,7 +162,7 @@ func TestSessionsAnAgentDoesNotKnow(t *testing.T) {
 	}{
 		{"3.0.1123.0", frame.NonInteractiveCommands},
 		{"2.3.600.0", frame.InteractiveCommands},
-		{current, frame.Port},
+		{"2.3.671.0", frame.Port},
 		{current, "Foo"},
 	} {
 		got := Run(t.Context(), Config{Version: tt.version, Document: Document{SessionType: tt.kind}}, nil)

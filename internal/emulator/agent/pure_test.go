@@ -80,9 +80,10 @@ func TestWhatAnAgentPlays(t *testing.T) {
 	}{
 		{"2.3.540.0", []frame.SessionType{frame.StandardStream}},
 		{"2.3.668.0", []frame.SessionType{frame.StandardStream, frame.InteractiveCommands}},
-		{"3.0.1123.9", []frame.SessionType{frame.StandardStream, frame.InteractiveCommands}},
-		{"3.0.1124.0", []frame.SessionType{frame.StandardStream, frame.InteractiveCommands, frame.NonInteractiveCommands}},
-		{current, []frame.SessionType{frame.StandardStream, frame.InteractiveCommands, frame.NonInteractiveCommands}},
+		{"2.3.672.0", []frame.SessionType{frame.StandardStream, frame.InteractiveCommands, frame.Port}},
+		{"3.0.1123.9", []frame.SessionType{frame.StandardStream, frame.InteractiveCommands, frame.Port}},
+		{"3.0.1124.0", []frame.SessionType{frame.StandardStream, frame.InteractiveCommands, frame.Port, frame.NonInteractiveCommands}},
+		{current, []frame.SessionType{frame.StandardStream, frame.InteractiveCommands, frame.Port, frame.NonInteractiveCommands}},
 	} {
 		for _, kind := range []frame.SessionType{
 			frame.StandardStream, frame.InteractiveCommands, frame.NonInteractiveCommands, frame.Port, "Foo", "",

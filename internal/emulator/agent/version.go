@@ -12,6 +12,10 @@ import (
 const (
 	interactiveCommands    = "2.3.668"
 	nonInteractiveCommands = "3.0.1124"
+	ports                  = "2.3.672"
+	disconnectFlag         = "2.3.714"  // DisconnectToPort
+	terminateFlag          = "2.3.756"  // TerminateSession
+	remoteHosts            = "3.1.1188" // of tunnels
 	separateStreams        = "3.1.1511"
 	reacknowledging        = "3.2.1041" // of duplicates
 )
@@ -28,6 +32,8 @@ func plays(version string, t frame.SessionType) bool {
 		return since(version, interactiveCommands)
 	case frame.NonInteractiveCommands:
 		return since(version, nonInteractiveCommands)
+	case frame.Port:
+		return since(version, ports)
 	default:
 		return false
 	}

@@ -1,0 +1,45 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// readerLeaves waits until nobody reads out any more: the other end of a pipe or a
+// socket, or a terminal. It tells false when ctx ended sooner. A file is always
+// read.
+func readerLeaves(ctx context.Context, out *os.File, _ <-chan struct{}) bool {
+	stop, wake, err := os.Pipe()
+	if err != nil {
+		return false // a write will tell
+	}
+	defer stop.Close()
+	woken := context.AfterFunc(ctx, func() { wake.Close() })
+	defer func() {
+		if woken() {
+			wake.Close()
+		}
+	}()
+	conn, err := out.SyscallConn()
+	if err != nil {
+		return false
+	}
+	gone := false
+	err = conn.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd)}, {Fd: int32(stop.Fd()), Events: unix.POLLIN}}
+		for {
+			_, err := unix.Poll(fds, -1)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			gone = err == nil && fds[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0
+			return
+		}
+	})
+	return err == nil && gone
+}

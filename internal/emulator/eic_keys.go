@@ -1,0 +1,120 @@
+package emulator
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// publicKeyLife is how long Instance Connect lets a key in.
+	publicKeyLife = 60 * time.Second
+	// publicKeyLimit is how many keys there may be at a time.
+	publicKeyLimit = 1000
+	// authorizedKeysTitle is the first line of the file, by which it is known.
+	authorizedKeysTitle = "# keys of an emulator, each for 60 s; this file is written anew and removed\n"
+)
+
+// authorizedKeys are the keys that are let in just now, in a file that an sshd
+// reads. Nothing runs while there is no key; a timer does until the last is gone.
+type authorizedKeys struct {
+	path string // empty: none
+	log  *slog.Logger
+
+	mu     sync.Mutex           // guards the rest, and the file
+	live   map[string]time.Time // when each key ends
+	timer  *time.Timer
+	closed bool
+}
+
+var errTooManyKeys = errors.New("too many keys at a time")
+
+// check tells what is wrong with the path: that it has what is not ours.
+func (k *authorizedKeys) check() error {
+	if k.path == "" {
+		return nil
+	}
+	content, err := os.ReadFile(k.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("cannot read the file of keys: %w", err)
+	case len(content) > 0 && !strings.HasPrefix(string(content), authorizedKeysTitle):
+		return fmt.Errorf("the file of keys, %s, is not an emulator's and would be overwritten", k.path)
+	}
+	return nil
+}
+
+// add lets a key in for its time, from now on if it is there already.
+func (k *authorizedKeys) add(key string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return errStopped
+	}
+	if len(k.live) >= publicKeyLimit {
+		return errTooManyKeys
+	}
+	if k.live == nil {
+		k.live = map[string]time.Time{}
+	}
+	k.live[key] = time.Now().Add(publicKeyLife)
+	return k.update()
+}
+
+// expire takes the keys out whose time is over.
+func (k *authorizedKeys) expire() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return
+	}
+	if err := k.update(); err != nil {
+		k.log.Error("a key's time is over, but it is still in its file", "error", err)
+	}
+}
+
+// update writes the file, and comes back when the next key ends. The caller holds
+// mu.
+func (k *authorizedKeys) update() error {
+	now := time.Now()
+	maps.DeleteFunc(k.live, func(_ string, end time.Time) bool { return !now.Before(end) })
+	if k.timer != nil {
+		k.timer.Stop()
+	}
+	if len(k.live) > 0 {
+		next := slices.MinFunc(slices.Collect(maps.Values(k.live)), time.Time.Compare)
+		k.timer = time.AfterFunc(next.Sub(now), k.expire)
+	}
+	lines := slices.Sorted(maps.Keys(k.live))
+	content := authorizedKeysTitle + strings.Join(lines, "\n") + "\n"
+	if err := replaceFile(k.path, content); err != nil {
+		return fmt.Errorf("write the file of keys: %w", err)
+	}
+	return nil
+}
+
+// close lets no key in any more and removes the file, if there is one.
+func (k *authorizedKeys) close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.closed = true
+	if k.timer != nil {
+		k.timer.Stop()
+	}
+	if k.path == "" {
+		return nil
+	}
+	if err := os.Remove(k.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the file of keys: %w", err)
+	}
+	return nil
+}

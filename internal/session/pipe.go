@@ -1,0 +1,112 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/ssmsession/ssmsession/internal/stream/frame"
+)
+
+// Pipe is one connection to a port of the target, as its bytes are: what SSH
+// wants of a ProxyCommand.
+type Pipe struct {
+	// In ends without a word to the agent, which has none for it: after that
+	// nothing is sent, and what comes is read on.
+	In  Input
+	Out io.Writer
+}
+
+// Run carries bytes both ways until the session ends. The error is never nil:
+// Recv's, which wraps io.EOF after a good end; a *WriteError; a *TunnelError when
+// the document opens another kind of session; the input's; or ctx's cause. When
+// ctx ends, Run returns even if Out takes nothing; that one write may then
+// outlive it.
+//
+// A session that has not ended by then is told to the agent to be over, for which
+// the peer must outlive ctx by a second.
+func (p Pipe) Run(ctx context.Context, peer Peer) error {
+	start, err := peer.Started(ctx)
+	if err != nil {
+		return err
+	}
+	if err := p.check(start); err != nil {
+		terminate(ctx, peer)
+		return err
+	}
+	over, err := p.run(ctx, peer)
+	if !over {
+		terminate(ctx, peer)
+	}
+	return err
+}
+
+func (Pipe) check(start frame.Start) error {
+	if start.SessionType != frame.Port {
+		return &TunnelError{"the document opens a session of type " + string(start.SessionType) + ", which carries no connection"}
+	}
+	if multiplexed(start) {
+		return &TunnelError{"the document opens a session for many connections, which cannot carry one as it is"}
+	}
+	return nil
+}
+
+// run carries the bytes; over tells that the far side ended the session.
+func (p Pipe) run(ctx context.Context, peer Peer) (over bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel(nil)
+	wg.Go(func() {
+		if err := safely(ctx, peer, p.input); err != nil {
+			cancel(err)
+		}
+	})
+	ended := make(chan error, 1)
+	go func() { ended <- safely(ctx, peer, p.output) }()
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		// Both may be ready: what the far end said is the better reason.
+		select {
+		case err = <-ended:
+		default:
+			return false, context.Cause(ctx)
+		}
+	}
+	var write *WriteError
+	return ctx.Err() == nil && !errors.As(err, &write), err
+}
+
+// input sends what is to be sent, up to its end.
+func (p Pipe) input(ctx context.Context, peer Peer) error {
+	for {
+		b, err := p.In.Read(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return quiet(ctx, err)
+		}
+		if err := peer.Send(ctx, frame.Output, b); err != nil {
+			return quiet(ctx, err)
+		}
+	}
+}
+
+// output writes what comes.
+func (p Pipe) output(ctx context.Context, peer Peer) error {
+	for {
+		typ, b, err := peer.Recv(ctx)
+		if err != nil {
+			return err
+		}
+		if typ != frame.Output {
+			continue
+		}
+		if _, err := p.Out.Write(b); err != nil {
+			return &WriteError{err}
+		}
+	}
+}

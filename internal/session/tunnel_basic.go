@@ -1,0 +1,188 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"github.com/ssmsession/ssmsession/internal/crash"
+	"github.com/ssmsession/ssmsession/internal/stream/frame"
+)
+
+// earlyLimit is what a destination may say, in bytes, before there is a local
+// connection to take it.
+const earlyLimit = 64 << 10
+
+// basicRun is a session of one stream, for one connection after another. The
+// agent connects to the destination when the session starts, and after a
+// disconnect at the next byte it is sent; it does not tell when the destination
+// ends (docs/protocol.md, "Basic port forwarding").
+type basicRun struct {
+	Tunnel
+	peer  Peer
+	spare buffers
+	// stale tells that what comes is still the last connection's: the agent has
+	// not been sent a byte of a new one.
+	stale    atomic.Bool
+	attached chan struct{} // closed when there is a connection for the first time
+	first    sync.Once
+
+	mu      sync.Mutex // guards what follows, and is held while current is written to
+	current *flow
+	refuse  context.CancelCauseFunc // of current
+	early   []byte
+}
+
+// runBasic runs a session of one stream; over tells that the far side ended it.
+func (t Tunnel) runBasic(ctx context.Context, peer Peer) (over bool, err error) {
+	r := &basicRun{Tunnel: t, peer: peer, attached: make(chan struct{})}
+	ctx, cancel := context.WithCancelCause(ctx)
+	var receiving sync.WaitGroup
+	receiving.Go(func() {
+		err := safely(ctx, peer, r.receive)
+		over = ctx.Err() == nil
+		cancel(err)
+	})
+	t.Notify(TunnelEvent{Kind: TunnelReady})
+	err = r.accept(ctx)
+	cancel(nil)
+	receiving.Wait()
+	return over, err
+}
+
+func (r *basicRun) accept(ctx context.Context) error {
+	for {
+		select {
+		case conn, ok := <-r.Conns:
+			if !ok {
+				return nil
+			}
+			if err := r.carry(ctx, conn); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// carry carries one connection to its end. An error is the session's.
+func (r *basicRun) carry(ctx context.Context, conn net.Conn) (err error) {
+	defer crash.Catch(&err)
+	f := newFlow(conn, &r.spare)
+	connCtx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer conn.Close() //nolint:errcheck // it has ended; there is nobody to tell
+	stop := context.AfterFunc(connCtx, func() {
+		_ = conn.Close() // as above
+	})
+	defer stop()
+	r.Notify(f.event(TunnelOpened, nil))
+	r.attach(f, cancel)
+
+	local, upErr := f.upload(func(p []byte) error {
+		r.stale.Store(false)
+		return r.peer.Send(ctx, frame.Output, p)
+	})
+	if upErr == nil {
+		f.silent(connCtx, r.HalfCloseWait)
+	}
+	_ = conn.Close() // as above; it also ends a write that waits for the program
+	r.detach(f)
+	if ctx.Err() == nil && local && f.in.Load()+f.out.Load() > 0 {
+		// The next connection is not to have the rest of this one.
+		err = r.peer.Send(ctx, frame.Flag, frame.DisconnectToPort.Append(nil))
+	}
+	switch cause := context.Cause(connCtx); {
+	case errors.Is(cause, ErrRefused):
+		r.Notify(f.event(TunnelRefused, cause))
+	case cause != nil:
+		r.Notify(f.event(TunnelEnded, cause))
+	default:
+		r.Notify(f.event(TunnelEnded, upErr))
+	}
+	if !local {
+		err = upErr
+	}
+	return err
+}
+
+// attach makes f the connection that takes what comes.
+func (r *basicRun) attach(f *flow, refuse context.CancelCauseFunc) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.current, r.refuse = f, refuse
+	r.first.Do(func() { close(r.attached) })
+	early := r.early
+	r.early = nil
+	r.give(early)
+}
+
+func (r *basicRun) detach(f *flow) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.current, r.refuse = nil, nil
+	if f.in.Load()+f.out.Load() > 0 {
+		r.stale.Store(true)
+	}
+}
+
+// receive takes what comes until the session's end, whose error it returns.
+func (r *basicRun) receive(ctx context.Context, peer Peer) error {
+	for {
+		typ, p, err := peer.Recv(ctx)
+		if err != nil {
+			return err
+		}
+		switch typ {
+		case frame.Output:
+			r.deliver(ctx, p)
+		case frame.Flag:
+			if flag, err := frame.ParseFlag(p); err == nil && flag == frame.ConnectToPortError {
+				r.refused()
+			}
+		}
+	}
+}
+
+func (r *basicRun) deliver(ctx context.Context, p []byte) {
+	r.mu.Lock()
+	if r.current == nil && !r.stale.Load() && len(r.early)+len(p) > earlyLimit {
+		r.mu.Unlock()
+		select {
+		case <-r.attached:
+		case <-ctx.Done():
+			return
+		}
+		r.mu.Lock()
+	}
+	defer r.mu.Unlock()
+	switch {
+	case r.stale.Load():
+	case r.current == nil:
+		r.early = append(r.early, p...)
+	default:
+		r.give(p)
+	}
+}
+
+// give writes to the current connection. One that takes nothing any more ends by
+// its upload.
+func (r *basicRun) give(p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	if _, err := r.current.Write(p); err != nil {
+		_ = r.current.conn.Close() // it has failed already
+	}
+}
+
+func (r *basicRun) refused() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.refuse != nil {
+		r.refuse(ErrRefused)
+	}
+}

@@ -1,0 +1,222 @@
+package session
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ssmsession/ssmsession/internal/stream/frame"
+)
+
+// basicRig is a rig whose agent is too old to multiplex, and played by the test.
+func inBasicBubble(t *testing.T, f func(t *testing.T, r *tunnelRig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		r := newTunnelRig(t, "2.3.714.0", nil)
+		r.run()
+		f(t, r)
+		r.stop()
+	})
+}
+
+// wantSent reads what the agent is sent.
+func (r *tunnelRig) wantSent(what, want string) {
+	r.t.Helper()
+	var got string
+	for len(got) < len(want) {
+		got += string(<-r.peer.toAgent)
+	}
+	if got != want {
+		r.t.Errorf("%s: the agent was sent %q, want %q", what, got, want)
+	}
+}
+
+func (r *tunnelRig) say(s string) { r.peer.coming <- message{frame.Output, s} }
+
+// wantNext reads as much as want has, and compares.
+func wantNext(t *testing.T, what string, c io.Reader, want string) {
+	t.Helper()
+	got := make([]byte, len(want))
+	if n, err := io.ReadFull(c, got); err != nil || string(got) != want {
+		t.Errorf("%s: read %q, %v; want %q", what, got[:n], err, want)
+	}
+}
+
+func TestBasicOneAfterAnother(t *testing.T) {
+	inBasicBubble(t, func(t *testing.T, r *tunnelRig) {
+		first := r.connect()
+		second := make(chan *half)
+		go func() { second <- r.connect() }()
+		go io.WriteString(first, "one")
+		r.wantSent("the first connection's bytes", "one")
+		go r.say("answer one")
+		wantNext(t, "the first connection", first, "answer one")
+		first.CloseWrite()
+		go func() {
+			time.Sleep(1900 * time.Millisecond)
+			r.say(" and later")
+		}()
+		wantNext(t, "the first connection, after its end", first, " and later")
+		select {
+		case <-second:
+			t.Error("the second connection was taken before the first had ended")
+		default:
+		}
+		wantRead(t, "the first connection", first, "")
+		two := <-second
+		synctest.Wait()
+		wantFlags(t, r.peer, frame.DisconnectToPort)
+
+		r.say("left over") // the agent has not connected again yet
+		synctest.Wait()
+		go io.WriteString(two, "two")
+		r.wantSent("the second connection's bytes", "two")
+		go r.say("answer two")
+		wantNext(t, "the second connection", two, "answer two")
+		two.reset()
+		synctest.Wait()
+		wantFlags(t, r.peer, frame.DisconnectToPort)
+		if ended := r.of(TunnelEnded); len(ended) != 2 || ended[0].Err != nil || !errors.Is(ended[1].Err, errReset) ||
+			ended[0].In != 20 || ended[0].Out != 3 {
+			t.Errorf("the ends told are %v, want two, the second with a reset", ended)
+		}
+	})
+}
+
+// What the destination says before there is a connection waits for the first.
+func TestBasicEarlyWords(t *testing.T) {
+	inBasicBubble(t, func(t *testing.T, r *tunnelRig) {
+		r.say("220 ready\r\n")
+		c := r.connect()
+		wantNext(t, "the first connection", c, "220 ready\r\n")
+		c.CloseWrite()
+		wantRead(t, "the first connection", c, "")
+		synctest.Wait()
+		wantFlags(t, r.peer, frame.DisconnectToPort)
+	})
+}
+
+func TestBasicManyEarlyWords(t *testing.T) {
+	word := strings.Repeat("x", 16<<10)
+	inBasicBubble(t, func(t *testing.T, r *tunnelRig) {
+		said := make(chan int, 10)
+		go func() {
+			for i := range 10 {
+				r.say(word)
+				said <- i
+			}
+		}()
+		synctest.Wait()
+		if n := len(said); n > 5 {
+			t.Errorf("%d times 16 kB were taken before there was a connection, want 64 kB and one piece", n)
+		}
+		c := r.connect()
+		wantNext(t, "the first connection", c, strings.Repeat(word, 10))
+		c.reset()
+	})
+}
+
+// A connection without a byte leaves the destination's as it is.
+func TestBasicConnectionWithoutBytes(t *testing.T) {
+	inBasicBubble(t, func(t *testing.T, r *tunnelRig) {
+		c := r.connect()
+		c.CloseWrite()
+		wantRead(t, "a connection that says nothing", c, "")
+		synctest.Wait()
+		wantFlags(t, r.peer)
+		c = r.connect()
+		go r.say("hello")
+		wantNext(t, "the next", c, "hello")
+		c.reset()
+	})
+}
+
+func TestBasicRefused(t *testing.T) {
+	inBasicBubble(t, func(t *testing.T, r *tunnelRig) {
+		r.peer.coming <- message{frame.Flag, string(frame.ConnectToPortError.Append(nil))} // nobody's
+		c := r.connect()
+		synctest.Wait()
+		r.peer.coming <- message{frame.Flag, string(frame.ConnectToPortError.Append(nil))}
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("a refused connection goes on")
+		}
+		synctest.Wait()
+		if refused := r.of(TunnelRefused); len(refused) != 1 || !errors.Is(refused[0].Err, ErrRefused) {
+			t.Errorf("told as refused: %v, want one with its reason", refused)
+		}
+	})
+}
+
+func TestBasicEnds(t *testing.T) {
+	for _, c := range []struct {
+		what    string
+		connect bool
+		end     func(r *tunnelRig)
+		want    error
+		flags   []frame.FlagValue
+	}{
+		{"the session's end", true, func(r *tunnelRig) { r.peer.end(errClosed) }, errClosed, nil},
+		{"the session's end, without a connection", false, func(r *tunnelRig) { r.peer.end(errLost) }, errLost, nil},
+		{"the context's end", true, func(r *tunnelRig) { r.cancel(errStopped) }, errStopped, []frame.FlagValue{frame.TerminateSession}},
+		{"the context's end, without a connection", false, func(r *tunnelRig) { r.cancel(errStopped) }, errStopped, []frame.FlagValue{frame.TerminateSession}},
+		{"no more connections", false, func(r *tunnelRig) { close(r.conns) }, nil, []frame.FlagValue{frame.TerminateSession}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newTunnelRig(t, "2.3.714.0", nil)
+			r.run()
+			var program *half
+			if c.connect {
+				program = r.connect()
+				go io.WriteString(program, "x")
+				r.wantSent(c.what, "x")
+				go r.say("last")
+				wantNext(t, c.what, program, "last")
+			}
+			synctest.Wait()
+			c.end(r)
+			if err := <-r.result; !errors.Is(err, c.want) {
+				t.Errorf("%s gives %v, want %v", c.what, err, c.want)
+			}
+			wantFlags(t, r.peer, c.flags...)
+			if program == nil {
+				return
+			}
+			if _, err := program.Read(make([]byte, 1)); err == nil {
+				t.Errorf("%s: the local connection stays open", c.what)
+			}
+			if ended := r.of(TunnelEnded); len(ended) != 1 || !errors.Is(ended[0].Err, c.want) {
+				t.Errorf("%s: the ends told are %v, want one with %v", c.what, ended, c.want)
+			}
+		})
+	}
+}
+
+func TestBasicMuch(t *testing.T) {
+	inBasicBubble(t, func(t *testing.T, r *tunnelRig) {
+		c := r.connect()
+		up, down := random(1<<20), random(1<<20+1)
+		go c.Write(up)
+		go func() {
+			for rest := down; len(rest) > 0; {
+				n := min(1024, len(rest))
+				r.say(string(rest[:n]))
+				rest = rest[n:]
+			}
+		}()
+		got := make(chan []byte)
+		go func() {
+			var b bytes.Buffer
+			io.CopyN(&b, c, int64(len(down)))
+			got <- b.Bytes()
+		}()
+		r.wantSent("an upload", string(up))
+		if !bytes.Equal(<-got, down) {
+			t.Error("the download has other bytes")
+		}
+		c.reset()
+	})
+}

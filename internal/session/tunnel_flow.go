@@ -1,0 +1,133 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The buffers of an upload: one that is small for the many connections that say
+// little, then one that is large.
+const (
+	smallRead = 2 << 10
+	largeRead = 32 << 10
+)
+
+// linger is how long a local program may go on sending to a far side that has
+// ended.
+const linger = 5 * time.Second
+
+// buffers spares large buffers.
+type buffers struct{ pool sync.Pool }
+
+func (b *buffers) get() *[]byte {
+	if p, ok := b.pool.Get().(*[]byte); ok {
+		return p
+	}
+	p := make([]byte, largeRead)
+	return &p
+}
+
+// flow is the bytes of one local connection, both ways.
+type flow struct {
+	conn    net.Conn
+	spare   *buffers
+	in, out atomic.Int64 // bytes from and to the far side
+
+	began time.Time
+	last  atomic.Int64 // when the far side was last heard, in ns since began
+	busy  atomic.Bool  // a Write is waiting for the local program
+}
+
+func newFlow(conn net.Conn, spare *buffers) *flow {
+	return &flow{conn: conn, spare: spare, began: time.Now()}
+}
+
+func (f *flow) heard() { f.last.Store(int64(time.Since(f.began))) }
+
+// Write gives the local program what came from the far side.
+func (f *flow) Write(p []byte) (int, error) {
+	f.busy.Store(true)
+	n, err := f.conn.Write(p)
+	f.in.Add(int64(n))
+	f.heard()
+	f.busy.Store(false)
+	return n, err
+}
+
+// upload passes on what the local program writes, until its end-of-file, which
+// gives nil; local tells that the error is the local connection's.
+func (f *flow) upload(send func([]byte) error) (local bool, err error) {
+	buf := make([]byte, smallRead)
+	var large *[]byte
+	for {
+		n, err := f.conn.Read(buf)
+		if n > 0 {
+			if err := send(buf[:n]); err != nil {
+				// The buffer is not used again: who failed may still hold it.
+				return false, err
+			}
+			f.out.Add(int64(n))
+			if n == len(buf) && large == nil {
+				large = f.spare.get()
+				buf = *large
+			}
+		}
+		if err != nil {
+			if large != nil {
+				f.spare.pool.Put(large)
+			}
+			if errors.Is(err, io.EOF) {
+				return true, nil
+			}
+			return true, err
+		}
+	}
+}
+
+// silent waits until the far side has been silent for wait, from now on. It is
+// false when stop came first.
+func (f *flow) silent(ctx context.Context, wait time.Duration) bool {
+	f.heard()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return false
+		}
+		if f.busy.Load() {
+			timer.Reset(wait)
+			continue
+		}
+		left := wait - (time.Since(f.began) - time.Duration(f.last.Load()))
+		if left <= 0 {
+			return true
+		}
+		timer.Reset(left)
+	}
+}
+
+// endInput tells the local program that nothing more will come, and bounds how
+// long it has for its own end. What it still sends is to be read until then and
+// thrown away: closing at once would make a reset of it, and that would take from
+// the program what it has not read.
+func endInput(conn net.Conn) error {
+	if err := conn.SetReadDeadline(time.Now().Add(linger)); err != nil {
+		return err
+	}
+	if c, ok := conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return conn.Close()
+}
+
+// event tells of f, with its counts.
+func (f *flow) event(kind TunnelKind, err error) TunnelEvent {
+	return TunnelEvent{Kind: kind, Conn: f.conn, In: f.in.Load(), Out: f.out.Load(), Err: err}
+}

@@ -1,0 +1,536 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ssmsession/ssmsession/internal/stream/frame"
+)
+
+func TestTunnelEcho(t *testing.T) {
+	inBubble(t, echo, func(t *testing.T, r *tunnelRig) {
+		began := time.Now()
+		c := r.connect()
+		sent := string(random(100_000))
+		go func() {
+			mustWrite(t, c, sent)
+			c.CloseWrite()
+		}()
+		wantRead(t, "an echo, after the end of what was sent", c, sent)
+		if took := time.Since(began); took < DefaultHalfCloseWait || took > DefaultHalfCloseWait+time.Second {
+			t.Errorf("the end was passed on after %v, want the wait of %v", took, DefaultHalfCloseWait)
+		}
+		synctest.Wait()
+		ended := r.of(TunnelEnded)
+		if len(ended) != 1 || ended[0].Err != nil || ended[0].In != int64(len(sent)) || ended[0].Out != int64(len(sent)) {
+			t.Errorf("the end was told as %v, want 100000 bytes both ways and no error", ended)
+		}
+		if len(r.of(TunnelReady)) != 1 || len(r.of(TunnelOpened)) != 1 {
+			t.Errorf("the events were %v, want one that it is ready and one that a connection was opened", r.events)
+		}
+	})
+}
+
+// A destination that replies after the local end-of-file, again and again.
+func TestTunnelLateReplies(t *testing.T) {
+	serve := func(c net.Conn) error {
+		io.ReadFull(c, make([]byte, 3))
+		for range 5 {
+			time.Sleep(1900 * time.Millisecond)
+			io.WriteString(c, "late ")
+		}
+		return c.Close()
+	}
+	inBubble(t, serve, func(t *testing.T, r *tunnelRig) {
+		c := r.connect()
+		mustWrite(t, c, "ask")
+		c.CloseWrite()
+		wantRead(t, "replies each within the wait", c, strings.Repeat("late ", 5))
+	})
+}
+
+func TestTunnelReplyAfterTheWaitIsLost(t *testing.T) {
+	serve := func(c net.Conn) error {
+		io.Copy(io.Discard, c) // answers only after the end, which is the agent's end, too
+		io.WriteString(c, "too late")
+		return c.Close()
+	}
+	inBubble(t, serve, func(t *testing.T, r *tunnelRig) {
+		c := r.connect()
+		mustWrite(t, c, "ask")
+		c.CloseWrite()
+		wantRead(t, "the connection ends, as the agent's does", c, "")
+	})
+}
+
+func TestTunnelLargeReplyToASlowReader(t *testing.T) {
+	reply := string(random(2 << 20))
+	serve := func(c net.Conn) error {
+		io.ReadFull(c, make([]byte, 3))
+		io.WriteString(c, reply)
+		return c.Close()
+	}
+	inBubble(t, serve, func(t *testing.T, r *tunnelRig) {
+		c := r.connect()
+		mustWrite(t, c, "ask")
+		c.CloseWrite()
+		var got strings.Builder
+		for {
+			time.Sleep(3 * time.Second) // longer than the wait
+			n, err := io.CopyN(&got, c, 300_000)
+			if err != nil {
+				break
+			}
+			if n == 0 {
+				t.Fatal("nothing came and no end")
+			}
+		}
+		if got.String() != reply {
+			t.Errorf("%d bytes of the reply came, want 2 MB", got.Len())
+		}
+	})
+}
+
+// The destination ends first: the local program reads its end, and what it still
+// sends does not take from it what it has not read.
+func TestTunnelDestinationEndsFirst(t *testing.T) {
+	serve := func(c net.Conn) error {
+		io.WriteString(c, "no")
+		return c.Close()
+	}
+	inBubble(t, serve, func(t *testing.T, r *tunnelRig) {
+		c := r.connect()
+		wantRead(t, "what the destination said", c, "no")
+		mustWrite(t, c, "and more")
+		synctest.Wait()
+		if n := len(r.of(TunnelEnded)); n != 0 {
+			t.Error("the connection was closed while the local program still wrote")
+		}
+		time.Sleep(linger + time.Millisecond)
+		synctest.Wait()
+		if ended := r.of(TunnelEnded); len(ended) != 1 || ended[0].Err != nil {
+			t.Errorf("the ends told are %v, want one, without an error", ended)
+		}
+	})
+}
+
+func TestTunnelRefused(t *testing.T) {
+	// The first destination refuses, others do not.
+	first := make(chan struct{}, 1)
+	first <- struct{}{}
+	inBubble(t, func(c net.Conn) error {
+		select {
+		case <-first:
+			return errors.New("refused")
+		default:
+			return echo(c)
+		}
+	}, func(t *testing.T, r *tunnelRig) {
+		c := r.connect()
+		if got, err := io.ReadAll(c); len(got) != 0 {
+			t.Errorf("a refused connection gave %q, %v, want its end", got, err)
+		}
+		synctest.Wait()
+		refused := r.of(TunnelRefused)
+		if len(refused) != 1 || !errors.Is(refused[0].Err, ErrRefused) || refused[0].Conn == nil {
+			t.Errorf("told as refused: %v, want the one with its reason", refused)
+		}
+		other := r.connect()
+		mustWrite(t, other, "hello")
+		buf := make([]byte, 5)
+		if _, err := io.ReadFull(other, buf); err != nil || string(buf) != "hello" {
+			t.Errorf("after a refusal, another connection gives %q, %v", buf, err)
+		}
+		other.Close()
+		time.Sleep(time.Minute)
+		if n := len(r.of(TunnelRefused)); n != 1 {
+			t.Errorf("%d connections were told as refused, want 1", n)
+		}
+	})
+}
+
+// A connection that ends without data long after a refusal is not that refusal's.
+func TestTunnelRefusalThatBelongsToNobody(t *testing.T) {
+	serve := func(c net.Conn) error {
+		io.ReadFull(c, make([]byte, 1))
+		return c.Close()
+	}
+	inBubble(t, serve, func(t *testing.T, r *tunnelRig) {
+		r.peer.coming <- message{frame.Flag, string(frame.ConnectToPortError.Append(nil))}
+		r.peer.coming <- message{frame.Flag, "no flag"}
+		r.peer.coming <- message{frame.StdErr, "not of the bytes"}
+		c := r.connect()
+		time.Sleep(refusalLife + time.Second)
+		mustWrite(t, c, "x")
+		wantRead(t, "a destination that says nothing", c, "")
+		time.Sleep(time.Minute)
+		if len(r.of(TunnelRefused)) != 0 || len(r.of(TunnelEnded)) != 1 {
+			t.Errorf("the events are %v, want an end and no refusal", r.events)
+		}
+	})
+}
+
+// A local program that is killed: its connection ends at once at the far side.
+func TestTunnelLocalReset(t *testing.T) {
+	served := make(chan error, 1)
+	bubble(t, func(t *testing.T) {
+		r := newTunnelRig(t, "3.3.0.0", func(c net.Conn) error {
+			_, err := io.Copy(io.Discard, c)
+			served <- err
+			return c.Close()
+		})
+		r.run()
+		c := r.connect()
+		mustWrite(t, c, "hello")
+		time.Sleep(time.Second)
+		began := time.Now()
+		c.reset()
+		<-served
+		if took := time.Since(began); took != 0 {
+			t.Errorf("the destination saw the end after %v, want at once", took)
+		}
+		synctest.Wait()
+		if ended := r.of(TunnelEnded); len(ended) != 1 || !errors.Is(ended[0].Err, errReset) {
+			t.Errorf("the ends told are %v, want one with the reset", ended)
+		}
+		r.stop()
+	})
+}
+
+func TestTunnelEndsWithItsConnections(t *testing.T) {
+	inBubble(t, echo, func(t *testing.T, r *tunnelRig) {
+		c := r.connect()
+		close(r.conns)
+		synctest.Wait()
+		select {
+		case err := <-r.result:
+			t.Fatalf("it ended with a connection open: %v", err)
+		default:
+		}
+		mustWrite(t, c, "x")
+		c.CloseWrite()
+		wantRead(t, "the last connection", c, "x")
+		if err := <-r.result; err != nil {
+			t.Errorf("the end of all connections gave %v, want nil", err)
+		}
+		wantFlags(t, r.peer, frame.TerminateSession)
+		r.result <- nil // for stop
+	})
+}
+
+func TestTunnelEndOfTheContext(t *testing.T) {
+	inBubble(t, echo, func(t *testing.T, r *tunnelRig) {
+		c := r.connect()
+		mustWrite(t, c, "x")
+		io.ReadFull(c, make([]byte, 1))
+		if err := r.stop(); !errors.Is(err, errStopped) {
+			t.Errorf("the end of the context gave %v, want its cause", err)
+		}
+		wantFlags(t, r.peer, frame.TerminateSession)
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("the local connection stays open")
+		}
+		if ended := r.of(TunnelEnded); len(ended) != 1 || !errors.Is(ended[0].Err, errStopped) {
+			t.Errorf("the ends told are %v, want one with the cause", ended)
+		}
+		r.result <- nil // for stop
+	})
+}
+
+func wantFlags(t *testing.T, p *tunnelPeer, want ...frame.FlagValue) {
+	t.Helper()
+	for i, w := range want {
+		select {
+		case got := <-p.flags:
+			if got != w {
+				t.Errorf("flag %d was %d, want %d", i, got, w)
+			}
+		default:
+			t.Errorf("flag %d, %d, was not sent", i, w)
+		}
+	}
+	if len(p.flags) > 0 {
+		t.Errorf("flag %d was sent, too", <-p.flags)
+	}
+}
+
+// stuckPeer takes nothing once the session has started.
+type stuckPeer struct{ *tunnelPeer }
+
+func (p stuckPeer) Send(ctx context.Context, _ frame.PayloadType, _ []byte) error {
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+func TestTunnelEndsThoughNothingCanBeSent(t *testing.T) {
+	for what, version := range map[string]string{"multiplexed": "3.3.0.0", "one at a time": "2.3.714.0"} {
+		bubble(t, func(t *testing.T) {
+			conns := make(chan net.Conn)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			result := make(chan error)
+			go func() {
+				result <- Tunnel{Conns: conns}.Run(ctx, stuckPeer{newTunnelPeer(startOf(version))})
+			}()
+			near, c := halves()
+			conns <- near
+			go c.Write(random(1 << 20))
+			time.Sleep(time.Second)
+			began := time.Now()
+			cancel(errStopped)
+			if err := <-result; !errors.Is(err, errStopped) {
+				t.Errorf("%s: it gave %v, want the cause", what, err)
+			}
+			if took := time.Since(began); took != terminateGrace {
+				t.Errorf("%s: the end took %v, want %v", what, took, terminateGrace)
+			}
+		})
+	}
+}
+
+// What came before the session's end is given to those who read.
+func TestTunnelEndOfTheSession(t *testing.T) {
+	reply := string(random(1 << 20))
+	sent := make(chan struct{})
+	inBubble(t, func(c net.Conn) error {
+		io.WriteString(c, reply)
+		close(sent)
+		_, err := io.Copy(io.Discard, c)
+		return err
+	}, func(t *testing.T, r *tunnelRig) {
+		c := r.connect()
+		buf := make([]byte, 1)
+		io.ReadFull(c, buf)
+		<-sent
+		synctest.Wait()
+		r.peer.end(errClosed)
+		time.Sleep(time.Second)
+		wantRead(t, "what had come", c, reply[1:])
+		if err := <-r.result; !errors.Is(err, io.EOF) {
+			t.Errorf("the session's end gave %v, want Recv's error", err)
+		}
+		wantFlags(t, r.peer)
+		r.result <- nil // for stop
+	})
+}
+
+func TestTunnelEndOfTheSessionWithoutAReader(t *testing.T) {
+	inBubble(t, func(c net.Conn) error {
+		io.Copy(c, strings.NewReader(strings.Repeat("x", 1<<20)))
+		return nil
+	}, func(t *testing.T, r *tunnelRig) {
+		r.connect() // and never reads
+		time.Sleep(time.Second)
+		r.peer.end(errLost)
+		began := time.Now()
+		if err := <-r.result; !errors.Is(err, errLost) {
+			t.Errorf("the session's end gave %v, want Recv's error", err)
+		}
+		if took := time.Since(began); took > drainLimit {
+			t.Errorf("a program that does not read held the end for %v", took)
+		}
+		r.result <- nil // for stop
+	})
+}
+
+func TestTunnelThatIsNoSmux(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newTunnelRig(t, "3.3.0.0", nil)
+		r.run()
+		c := r.connect()
+		<-r.peer.toAgent
+		r.peer.coming <- message{frame.Output, "SSH-2.0-OpenSSH_9.9\r\n"}
+		if err := <-r.result; err == nil || !strings.Contains(err.Error(), "not smux") {
+			t.Errorf("bytes that are no smux gave %v, want an error that says so", err)
+		}
+		wantFlags(t, r.peer, frame.TerminateSession)
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("the local connection stays open")
+		}
+	})
+}
+
+// While the data channel is away, for longer than smux waits to open a stream,
+// connections are kept and go on afterwards.
+func TestTunnelWhileTheLinkIsAway(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newTunnelRig(t, "3.3.0.0", nil)
+		r.run()
+		var programs []*half
+		for range 50 {
+			c := r.connect()
+			programs = append(programs, c)
+			go c.Write(random(100_000))
+		}
+		time.Sleep(5 * time.Minute) // nobody takes what is sent
+		if refused := r.of(TunnelRefused); len(refused) != 0 || len(r.of(TunnelOpened)) != 50 {
+			t.Fatalf("%d connections were refused, %d opened, want all 50 opened", len(refused), len(r.of(TunnelOpened)))
+		}
+		if len(r.of(TunnelEnded)) != 0 {
+			t.Errorf("connections ended: %v", r.of(TunnelEnded))
+		}
+		var got int
+		for got < 50*100_000 {
+			got += len(<-r.peer.toAgent)
+		}
+		for _, c := range programs {
+			c.Close()
+		}
+		r.cancel(errStopped)
+		<-r.result
+	})
+}
+
+func TestTunnelKeepAlive(t *testing.T) {
+	const nop = "\x01\x03\x00\x00\x00\x00\x00\x00"
+	for _, c := range []struct {
+		agent string
+		asked bool
+		want  bool
+	}{
+		{"3.0.222.0", false, true},
+		{"3.0.222", false, true},
+		{"3.1.1445.0", false, true},
+		{"3.1.1446.0", false, false},
+		{"3.1.1575.0", false, false},
+		{"3.3.0.0", false, false},
+		{"3.3.0.0", true, true},
+	} {
+		bubble(t, func(t *testing.T) {
+			r := newTunnelRig(t, c.agent, nil)
+			r.tunnel.KeepAlive = c.asked
+			r.run()
+			time.Sleep(90*time.Second + time.Millisecond)
+			synctest.Wait()
+			var got string
+			for done := false; !done; {
+				select {
+				case p := <-r.peer.toAgent:
+					got += string(p)
+					synctest.Wait()
+				default:
+					done = true
+				}
+			}
+			want := ""
+			if c.want {
+				want = strings.Repeat(nop, 9)
+			}
+			if got != want {
+				t.Errorf("agent %s, asked %v: in 90 s %q was sent, want %q", c.agent, c.asked, got, want)
+			}
+			select {
+			case err := <-r.result:
+				t.Errorf("agent %s: the tunnel ended for silence: %v", c.agent, err)
+			default:
+			}
+			r.cancel(errStopped)
+			<-r.result
+		})
+	}
+}
+
+func TestTunnelVersions(t *testing.T) {
+	port := startOf("")
+	for _, c := range []struct {
+		what       string
+		agent      string
+		properties string
+		mux        bool
+	}{
+		{"the first that multiplexes", "3.0.222.0", string(port.Properties), true},
+		{"three components", "3.0.222", string(port.Properties), true},
+		{"just after the mark", "3.0.196.1", string(port.Properties), true},
+		{"at the mark", "3.0.196.0", string(port.Properties), false},
+		{"at the mark, shorter", "3.0.196", string(port.Properties), false},
+		{"old", "2.3.714.0", string(port.Properties), false},
+		{"no version", "", string(port.Properties), false},
+		{"no number", "3.x.0.0", string(port.Properties), false},
+		{"SSH", "3.3.0.0", `{"portNumber":"22"}`, false},
+		{"no properties", "3.3.0.0", ``, false},
+		{"properties that are none", "3.3.0.0", `[]`, false},
+	} {
+		start := frame.Start{SessionType: frame.Port, AgentVersion: c.agent, Properties: []byte(c.properties)}
+		if got := multiplexed(start); got != c.mux {
+			t.Errorf("%s: multiplexed is %v, want %v", c.what, got, c.mux)
+		}
+	}
+}
+
+func TestTunnelRefusesSessions(t *testing.T) {
+	for _, c := range []struct {
+		what   string
+		start  frame.Start
+		remote bool
+		want   string
+	}{
+		{"a shell", frame.Start{SessionType: frame.StandardStream}, false, "Standard_Stream"},
+		{"an agent that knows no other hosts", startOf("3.1.1187.0"), true, "agent 3.1.1187.0 cannot forward to another host"},
+		{"an agent that does not multiplex, either", startOf("2.3.714.0"), true, "agent 2.3.714.0 cannot forward to another host"},
+	} {
+		peer := newTunnelPeer(c.start)
+		err := Tunnel{RemoteHost: c.remote}.Run(t.Context(), peer)
+		var refused *TunnelError
+		if !errors.As(err, &refused) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: the error is %v, want a TunnelError with %q", c.what, err, c.want)
+		}
+		wantFlags(t, peer, frame.TerminateSession)
+	}
+	if err := (Tunnel{RemoteHost: true}).check(startOf("3.1.1188.0")); err != nil {
+		t.Errorf("agent 3.1.1188 is refused: %v", err)
+	}
+}
+
+// A panic for one connection ends the tunnel in order.
+func TestTunnelWithAMistakeInIt(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newTunnelRig(t, "3.3.0.0", echo)
+		r.tunnel.Notify = func(e TunnelEvent) {
+			if e.Kind == TunnelOpened {
+				panic("a mistake")
+			}
+		}
+		r.run()
+		c := r.connect()
+		if err := <-r.result; err == nil || !strings.Contains(err.Error(), "a mistake") {
+			t.Errorf("a panic for one connection gives %v, want an error of the tunnel", err)
+		}
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("the local connection stays open")
+		}
+		r.result <- nil // for stop
+		r.stop()
+	})
+}
+
+// Bytes that the local program sent, and that wait behind a far end that takes
+// none, are not silence.
+func TestTunnelEndWaitsForWhatWasSent(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newTunnelRig(t, "3.3.0.0", nil)
+		r.run()
+		c := r.connect()
+		go func() {
+			c.Write(make([]byte, 30_000))
+			c.CloseWrite()
+		}()
+		time.Sleep(time.Hour)
+		got := 0
+		for got < 8+30_000 {
+			got += len(<-r.peer.toAgent) - 8 // a frame's header
+		}
+		began := time.Now()
+		if fin := <-r.peer.toAgent; fin[1] != 1 {
+			t.Errorf("after the bytes came %x, want the end", fin)
+		}
+		if took := time.Since(began); took != DefaultHalfCloseWait {
+			t.Errorf("the end was sent %v after the last byte, want %v", took, DefaultHalfCloseWait)
+		}
+		r.stop()
+	})
+}
