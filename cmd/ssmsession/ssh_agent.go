@@ -148,8 +148,9 @@ func (a *keyAgent) accept(ctx context.Context, key *agentKey) {
 		a.clients.Go(func() {
 			var err error
 			defer crash.Catch(&err)
-			defer conn.Close()
-			defer context.AfterFunc(ctx, func() { conn.Close() })()
+			// The client is gone, or has had what it asked for.
+			defer func() { _ = conn.Close() }()
+			defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 			err = key.serve(conn)
 		})
 	}

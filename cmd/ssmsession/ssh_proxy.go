@@ -89,7 +89,8 @@ func (c *sshProxyCommand) complete(cmd *cobra.Command, host, port string) error 
 	if err := o.complete(cmd, c.env, []string{host[strings.LastIndexByte(host, '@')+1:]}); err != nil {
 		return err
 	}
-	switch n, err := strconv.Atoi(port); {
+	n, err := strconv.Atoi(port)
+	switch {
 	case o.output != "text":
 		return usage(cmd, errors.New("stdout is the connection's: --output has no place there"))
 	case err != nil || n < 1 || n > 65535:
@@ -98,7 +99,7 @@ func (c *sshProxyCommand) complete(cmd *cobra.Command, host, port string) error 
 	if o.parsed == nil {
 		o.parsed = map[string][]string{}
 	}
-	o.parsed["portNumber"] = []string{port}
+	o.parsed["portNumber"] = []string{strconv.Itoa(n)}
 	o.unannounced, c.env.quiet = true, true // the terminal is ssh's, and may be raw
 	if !c.key.asked {
 		return nil
@@ -118,7 +119,7 @@ func (c *sshProxyCommand) run(ctx context.Context) error {
 	defer wg.Wait()
 	defer stop(nil)
 	p := &pipe{
-		in:  &endedInput{Input: newInput(c.env.in, &tty.Escapes{}, func(tty.Action) {}), ended: make(chan struct{})},
+		in:  &endedInput{ended: make(chan struct{})},
 		out: &countedOutput{to: tty.NewWriter(c.env.out)},
 	}
 	wg.Go(func() {
@@ -152,6 +153,7 @@ func (p *pipe) hold(stopped context.Context, e *env, o *opening) error {
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		defer context.AfterFunc(stopped, func() { cancel(context.Cause(stopped)) })()
+		p.in.Input = newInput(e.in, &tty.Escapes{}, func(tty.Action) {})
 		err := session.Pipe{In: p.in, Out: p.out}.Run(ctx, peer)
 		o.told = true
 		errors.As(err, &p.closed)
@@ -190,9 +192,9 @@ func leave(ctx context.Context, out *os.File, inputEnded <-chan struct{}) bool {
 
 // endedInput tells when the input has ended.
 type endedInput struct {
-	session.Input
-	ended chan struct{} // closed then
-	once  sync.Once
+	session.Input               // set before the first Read
+	ended         chan struct{} // closed then
+	once          sync.Once
 }
 
 // Read implements session.Input.

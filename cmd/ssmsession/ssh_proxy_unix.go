@@ -18,13 +18,10 @@ func readerLeaves(ctx context.Context, out *os.File, _ <-chan struct{}) bool {
 	if err != nil {
 		return false // a write will tell
 	}
-	defer stop.Close()
-	woken := context.AfterFunc(ctx, func() { wake.Close() })
-	defer func() {
-		if woken() {
-			wake.Close()
-		}
-	}()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	context.AfterFunc(ctx, func() { _ = wake.Close() }) // wakes whoever polls
+	defer func() { _ = stop.Close() }()                 // nothing was written
 	conn, err := out.SyscallConn()
 	if err != nil {
 		return false

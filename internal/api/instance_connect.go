@@ -83,7 +83,7 @@ func (c *Client) PushSSHKey(ctx context.Context, k SSHKey) error {
 
 // keyRefused puts the service's codes, which its SDK module models, into words.
 func (w caller) keyRefused(e *Error) *Error {
-	message, hint := "", ""
+	var message, hint string
 	switch e.Code {
 	case "AuthException":
 		message, hint = "access denied", "see who is asking with  aws sts get-caller-identity"+w.profileFlag()+"; it takes ec2-instance-connect:SendSSHPublicKey"
@@ -169,12 +169,12 @@ func (p keyPush) once(ctx context.Context, endpoint string, body []byte) error {
 	if err != nil {
 		return &smithyhttp.RequestSendError{Err: err}
 	}
+	defer func() { _ = answer.Body.Close() }() // it has been read
 	return keyAnswer(answer)
 }
 
-// keyAnswer reads an answer and closes it.
+// keyAnswer reads an answer.
 func keyAnswer(answer *http.Response) error {
-	defer answer.Body.Close()
 	response := &smithyhttp.Response{Response: answer}
 	raw, err := io.ReadAll(&limitedBody{ReadCloser: answer.Body, left: maxAnswer})
 	if err != nil {

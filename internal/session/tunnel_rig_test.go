@@ -182,14 +182,15 @@ func startOf(agent string) frame.Start {
 
 // tunnelRig runs a Tunnel against an agent that multiplexes.
 type tunnelRig struct {
-	t      testing.TB
-	tunnel Tunnel
-	conns  chan net.Conn
-	peer   *tunnelPeer
-	agent  *smux.Session
-	conn   *agentConn
-	cancel context.CancelCauseFunc
-	result chan error
+	t       testing.TB
+	tunnel  Tunnel
+	conns   chan net.Conn
+	peer    *tunnelPeer
+	agent   *smux.Session
+	conn    *agentConn
+	cancel  context.CancelCauseFunc
+	result  chan error
+	stopped chan struct{} // for an agent of the test's own
 
 	mu     sync.Mutex // guards what follows
 	events []TunnelEvent
@@ -198,7 +199,7 @@ type tunnelRig struct {
 // newTunnelRig makes a rig whose agent gives serve the far end of each stream;
 // the error of serve is a destination that refuses.
 func newTunnelRig(t testing.TB, version string, serve func(net.Conn) error) *tunnelRig {
-	r := &tunnelRig{t: t, conns: make(chan net.Conn), peer: newTunnelPeer(startOf(version)), result: make(chan error, 1)}
+	r := &tunnelRig{t: t, conns: make(chan net.Conn), peer: newTunnelPeer(startOf(version)), result: make(chan error, 1), stopped: make(chan struct{})}
 	r.tunnel = Tunnel{Conns: r.conns, Notify: r.notify}
 	if serve == nil {
 		return r

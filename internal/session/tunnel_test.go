@@ -505,6 +505,7 @@ func TestTunnelWithAMistakeInIt(t *testing.T) {
 		}
 		r.result <- nil // for stop
 		r.stop()
+		time.Sleep(time.Second) // the agent ends, too
 	})
 }
 

@@ -99,6 +99,12 @@ func (p *muxPort) accept(ctx context.Context) error {
 			return err
 		}
 		conn, err := p.to.dial(ctx)
+		if ctx.Err() != nil {
+			if err == nil {
+				p.s.close(conn)
+			}
+			return context.Cause(ctx)
+		}
 		if err != nil {
 			p.refuse(stream, err)
 			continue

@@ -180,7 +180,7 @@ func TestDestinations(t *testing.T) {
 
 func TestDialTriesOneHostAfterTheOther(t *testing.T) {
 	port, conns := listenLoopback(t)
-	conn, err := destination{hosts: []string{"127.0.0.3", "127.0.0.1"}, port: port}.dial(t.Context())
+	conn, err := destination{hosts: []string{"no..host", "127.0.0.1"}, port: port}.dial(t.Context())
 	if err != nil {
 		t.Fatalf("the second host is there, but: %v", err)
 	}
@@ -194,6 +194,7 @@ func TestDialTriesOneHostAfterTheOther(t *testing.T) {
 func TestPortHandshakeTellsTheProperties(t *testing.T) {
 	c := play(t, forwardTo(current, "80"))
 	m := c.want("a tunnel begins with a handshake", frame.HandshakeRequest)
+	c.ack(m)
 	const want = `"ActionParameters":{"SessionType":"Port","Properties":` +
 		`{"localPortNumber":"0","portNumber":"80","type":"LocalPortForwarding"}}`
 	if !strings.Contains(string(m.Payload), want) {
@@ -313,6 +314,7 @@ func TestDestinationThatSpeaksFirstWaits(t *testing.T) {
 				if string(m.Payload) != "hello" {
 					t.Fatalf("got %q, want the greeting", m.Payload)
 				}
+				c.ack(m)
 				break
 			}
 			if got := time.Since(acked); !speaks && got < portGrace {
