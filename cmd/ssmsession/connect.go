@@ -49,8 +49,10 @@ Credentials are needed only to get a lost connection back and to end a session
 that has not ended by itself.`,
 		Example: `  ssmsession start i-0123456789abcdef0 --no-connect --output json |
       ssmsession connect
-  python3 -c 'import boto3, json; print(json.dumps(boto3.client("ecs").execute_command(
-      cluster="c", task="t", interactive=True, command="sh")))' | ssmsession connect
+  python3 -c 'import boto3, json; print(json.dumps(
+      boto3.client("ecs").execute_command(
+          cluster="c", task="t", interactive=True, command="sh")))' |
+      ssmsession connect
   pwsh -c 'Start-SSMSession -Target i-0123456789abcdef0 | ConvertTo-Json' |
       ssmsession connect --region eu-west-1`,
 		Args: atMost(1),

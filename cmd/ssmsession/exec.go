@@ -69,10 +69,10 @@ a script that is here.
 Standard input is sent with -i, to its end, whatever is in it. On a terminal, -i
 makes the command's terminal of yours, as --tty does.
 
-The target needs a POSIX sh for it. Where there is none, the command is run as the
-agent runs it, and so it is with --plain, which a Windows target needs: a death by
-signal and a command that is not there cannot be told from other failures then,
-and -i does not work.
+The target needs a POSIX sh for it. Where there is none, the command is run as
+the agent runs it, and so it is with --plain, which a Windows target needs: a
+death by signal and a command that is not there cannot be told from other
+failures then, and -i does not work.
 
 The session document is AWS-StartNonInteractiveCommand, or with -i, --tty and
 --via pty AWS-StartInteractiveCommand. One of your own that takes its place needs

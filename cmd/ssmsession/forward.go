@@ -79,7 +79,7 @@ Forward ends by Ctrl-C (130), SIGTERM (143) or SIGHUP (129).`,
   ssmsession forward -t i-0123456789abcdef0 -L 5432:db.internal:5432 -L 6379
   ssmsession forward i-0123456789abcdef0 -L 0:db.internal:5432 -- \
       sh -c 'psql -h 127.0.0.1 -p $SSMSESSION_PORT -c "select 1"'
-  ssmsession forward -f --pid-file db.pid i-0123456789abcdef0 -L 5432; kill $(cat db.pid)
+  ssmsession forward -f --pid-file db.pid i-0123456789abcdef0 -L 5432
   ssmsession forward --target local -L 8080:80`,
 		// One that goes to the background leaves all outputs to the one there.
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {

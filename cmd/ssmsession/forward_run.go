@@ -197,7 +197,10 @@ func (c *forwardCommand) announce(up []*tunnel) error {
 // readyOut is where the ready lines go.
 func (c *forwardCommand) readyOut() io.Writer {
 	onTerminal := tty.New(c.env.in, c.env.out).OutIsTerminal()
-	if len(c.command) > 0 || c.status != nil && onTerminal {
+	switch {
+	case len(c.command) > 0 && c.env.quiet:
+		return io.Discard
+	case len(c.command) > 0 || c.status != nil && onTerminal:
 		return c.env.people // the status line would be in the way of others
 	}
 	return c.env.out

@@ -111,6 +111,13 @@ func (c *client) flag(why string, flag frame.FlagValue) {
 	c.wantAck(why, c.input(frame.Flag, string(flag.Append(nil))))
 }
 
+// lastFlag sends a flag that ends the session, which may be over before the flag is
+// acknowledged.
+func (c *client) lastFlag(flag frame.FlagValue) {
+	c.t.Helper()
+	c.input(frame.Flag, string(flag.Append(nil)))
+}
+
 func TestWhoMultiplexesAndKeepsAlive(t *testing.T) {
 	for _, tt := range []struct {
 		agent, client, kind string
@@ -337,9 +344,9 @@ func TestSSHEnds(t *testing.T) {
 		want    string
 	}{
 		"the destination resets":           {current, reset, StatusFailed},
-		"the client wants it":              {current, func(c *client, _ net.Conn) { c.flag("terminate", frame.TerminateSession) }, StatusSuccess},
+		"the client wants it":              {current, func(c *client, _ net.Conn) { c.lastFlag(frame.TerminateSession) }, StatusSuccess},
 		"the service ends it":              {current, func(c *client, _ net.Conn) { c.service(frame.ChannelClosed, `{}`) }, StatusSuccess},
-		"the client's connection is over":  {current, func(c *client, _ net.Conn) { c.flag("disconnect", frame.DisconnectToPort) }, StatusFailed},
+		"the client's connection is over":  {current, func(c *client, _ net.Conn) { c.lastFlag(frame.DisconnectToPort) }, StatusFailed},
 		"an old agent knows no such flags": {"2.3.700.0", oldFlags, StatusSuccess},
 	} {
 		t.Run(why, func(t *testing.T) {
@@ -399,7 +406,7 @@ func TestBasicForwarding(t *testing.T) {
 			c.wantAck("the one after that", c.input(frame.Output, "third"))
 			conn = wantConn(t, "for input after the destination has closed", conns)
 			wantBytes(t, "the input that made the connection", conn, "third")
-			c.flag("at last", frame.TerminateSession)
+			c.lastFlag(frame.TerminateSession)
 			c.wantResult("the flag ends the session", Result{Status: StatusSuccess})
 			wantEOF(t, "the destination's end", conn)
 		})
