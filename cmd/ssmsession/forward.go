@@ -38,7 +38,6 @@ type forwardCommand struct {
 	forwards   []ports.Forward
 	status     *forwardStatus      // nil where there is none
 	command    []string            // behind the two dashes; empty for none
-	document   string              // as the user named it, or empty
 	parameters map[string][]string // the user's own
 	asJSON     bool                // the ready lines
 }

@@ -78,12 +78,12 @@ func (p *basicPort) lost(conn net.Conn, err error) {
 		p.end(err)
 		return
 	}
-	p.s.log.Debug("connection ended, until there is input", "err", err)
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.conn == conn {
 		p.conn = nil
 	}
+	p.mu.Unlock()
+	p.s.log.Debug("connection ended, until there is input", "err", err)
 }
 
 // end ends the tunnel. Only the first end counts.
