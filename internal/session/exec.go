@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
 )
@@ -130,50 +129,24 @@ func (e *CannotError) Unwrap() error { return e.Err }
 // Send's and the input's as they are. When ctx ends, Run returns with the cause
 // even if Out takes nothing; that one write may then outlive it.
 func (x Exec) Run(ctx context.Context, peer Peer) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel(nil)
-	side := func(f func(context.Context, Peer) error) {
-		wg.Go(func() {
-			if err := safely(ctx, peer, f); err != nil {
-				cancel(err)
-			}
-		})
-	}
 	feed := newFeeder(x)
+	sides := []side{Shell{}.watchStart}
 	switch x.Mode {
 	case Framed:
-		side(feed.send)
-		side(feed.read)
+		sides = append(sides, feed.send, feed.read)
 	case OnTerminal:
+		sides = append(sides, x.interrupts)
 		shell := Shell{In: x.In, Term: x.Term}
 		if x.In != nil {
-			side(shell.input)
+			sides = append(sides, shell.input)
 		}
 		if x.Term != nil {
-			side(shell.sizes)
+			sides = append(sides, shell.sizes)
 		}
-		side(x.interrupts)
 	default:
-		side(x.interrupts)
+		sides = append(sides, x.interrupts)
 	}
-	side(Shell{}.watchStart)
-
-	ended := make(chan error, 1)
-	go func() { ended <- safely(ctx, peer, newReceiver(x, feed).run) }()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-	}
-	// Both may be ready: what the far end said is the better reason.
-	select {
-	case err := <-ended:
-		return err
-	default:
-		return context.Cause(ctx)
-	}
+	return carry(ctx, peer, newReceiver(x, feed).run, sides...)
 }
 
 // interrupts passes interrupts on as the key that a terminal knows, and that the

@@ -46,25 +46,32 @@ type Shell struct {
 // returns with the cause even if Out takes nothing; that one write may then
 // outlive it.
 func (s Shell) Run(ctx context.Context, peer Peer) error {
+	sides := []side{s.input, s.watchStart}
+	if s.Term != nil {
+		sides = append(sides, s.sizes)
+	}
+	return carry(ctx, peer, s.output, sides...)
+}
+
+// side is one of the things that go on at once in a session.
+type side func(context.Context, Peer) error
+
+// carry runs the sides of a session until output ends, whose error it returns, or
+// until another fails or ctx ends. Then output may outlive it by one write.
+func carry(ctx context.Context, peer Peer, output side, others ...side) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel(nil)
-	side := func(f func(context.Context, Peer) error) {
+	for _, f := range others {
 		wg.Go(func() {
 			if err := safely(ctx, peer, f); err != nil {
 				cancel(err)
 			}
 		})
 	}
-	side(s.input)
-	if s.Term != nil {
-		side(s.sizes)
-	}
-	side(s.watchStart)
-
 	ended := make(chan error, 1)
-	go func() { ended <- safely(ctx, peer, s.output) }()
+	go func() { ended <- safely(ctx, peer, output) }()
 	select {
 	case err := <-ended:
 		return err
@@ -80,7 +87,7 @@ func (s Shell) Run(ctx context.Context, peer Peer) error {
 }
 
 // safely calls f and turns its panic into an error, for a goroutine.
-func safely(ctx context.Context, peer Peer, f func(context.Context, Peer) error) (err error) {
+func safely(ctx context.Context, peer Peer, f side) (err error) {
 	defer crash.Catch(&err)
 	return f(ctx, peer)
 }
