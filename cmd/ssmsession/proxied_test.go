@@ -532,15 +532,17 @@ func TestFloodsTakeLittleMemory(t *testing.T) {
 		upgrade string // and one to the upgrade
 	}{
 		{name: "beyond a gap", channel: func(f *farEnd) {
+			f.numbered(0, "0\n")
 			for n := range messages {
-				f.numbered(n+1, strings.Repeat("x", 1024))
+				f.numbered(n+2, strings.Repeat("x", 1024))
 			}
-		}, status: exitFailed},
+		}, status: exitFailed, prints: "0\n"},
 		{name: "from far ahead backwards", channel: func(f *farEnd) {
-			for n := messages; n > 0; n-- {
+			f.numbered(0, "0\n")
+			for n := messages + 1; n > 1; n-- {
 				f.numbered(n, strings.Repeat("x", 1024))
 			}
-		}, status: exitFailed},
+		}, status: exitFailed, prints: "0\n"},
 		{name: "neighbours changed about", channel: func(f *farEnd) {
 			for n := range messages {
 				f.numbered(n^1, strconv.FormatInt(n^1, 10)+"\n")

@@ -222,8 +222,8 @@ func TestPortsThatCannotBegin(t *testing.T) {
 	} {
 		t.Run(why, func(t *testing.T) {
 			c := play(t, portConfig(current, tt.properties))
+			begun := time.Now() // before the agent can have the acknowledgement
 			c.agree(newClient)
-			acked := time.Now()
 			if why == "refused" && runtime.GOOS == "windows" {
 				tt.want = "Unable to connect to specified port: dial tcp 127.0.0.1:" + closed
 			}
@@ -235,7 +235,7 @@ func TestPortsThatCannotBegin(t *testing.T) {
 			case <-time.After(patience):
 				t.Fatal("the session did not end")
 			}
-			if got := time.Since(acked); got < portGrace {
+			if got := time.Since(begun); got < portGrace {
 				t.Errorf("the end came %v after the handshake, when the client is still setting up its tunnel", got)
 			}
 		})
@@ -304,8 +304,8 @@ func TestDestinationThatSpeaksFirstWaits(t *testing.T) {
 		t.Run(why, func(t *testing.T) {
 			port, conns := listenLoopback(t)
 			c := play(t, sshTo(port))
+			begun := time.Now() // before the agent can have the acknowledgement
 			c.agree(newClient)
-			acked := time.Now()
 			conn := wantConn(t, "at the start", conns)
 			if _, err := io.WriteString(conn, "hello"); err != nil {
 				t.Fatal(err)
@@ -324,7 +324,7 @@ func TestDestinationThatSpeaksFirstWaits(t *testing.T) {
 				c.ack(m)
 				break
 			}
-			if got := time.Since(acked); !speaks && got < portGrace {
+			if got := time.Since(begun); !speaks && got < portGrace {
 				t.Errorf("the greeting came %v after the handshake, want at least %v", got, portGrace)
 			}
 		})
