@@ -76,7 +76,7 @@ that has not ended by itself.`,
 			c.open.take(response)
 			start := &startCommand{env: e, open: c.open, terminal: tty.New(e.in, e.out)}
 			e.status = start.statusLine()
-			return start.open.hold(cmd.Context(), e, start.shell)
+			return (&givenSession{startCommand: start, stopped: cmd.Context()}).hold()
 		},
 	}
 	c.open.addChannelFlags(cmd.Flags())
@@ -224,12 +224,12 @@ func (o *opening) end(ctx context.Context, e *env, svc *service, sessionID strin
 	if err == nil {
 		err = terminate(ctx, svc.client, sessionID, e.patience())
 	}
-	if call := (*api.Error)(nil); o.given != nil && errors.As(err, &call) && withoutCredentials(call) {
-		e.say("the session lives on until its idle timeout, for it cannot be ended from here: %s", oneLine(call.Message))
-		return nil
-	}
 	if call := (*api.Error)(nil); o.told && errors.As(err, &call) && (withoutCredentials(call) || call.Code == accessDenied) {
 		e.log.Debug("the service cannot be told that the session is over, the agent was", "error", err)
+		return nil
+	}
+	if call := (*api.Error)(nil); o.given != nil && errors.As(err, &call) && withoutCredentials(call) {
+		e.say("the session lives on until its idle timeout, for it cannot be ended from here: %s", oneLine(call.Message))
 		return nil
 	}
 	return err

@@ -27,6 +27,7 @@ type tunnel struct {
 	accepted  chan net.Conn
 	pending   net.Conn // accepted, and not yet a session's; of the one that runs or feeds
 	count     counters
+	heard     func(session.TunnelEvent) // is told what happens, too; nil for nobody
 
 	ready chan struct{} // closed once the first session is ready
 	once  sync.Once     // for that
@@ -89,6 +90,11 @@ func (t *tunnel) close() {
 func (t *tunnel) run(ctx context.Context) (err error) {
 	defer close(t.done)
 	defer func() { t.err = err }()
+	return t.serve(ctx, t.sessions)
+}
+
+// serve accepts connections while body carries them.
+func (t *tunnel) serve(ctx context.Context, body func(context.Context) error) (err error) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -102,7 +108,7 @@ func (t *tunnel) run(ctx context.Context) (err error) {
 			}
 		})
 	}
-	err = t.sessions(ctx)
+	err = body(ctx)
 	t.drop(err)
 	return err
 }
@@ -312,6 +318,9 @@ func (t *tunnel) accept(ctx context.Context, l net.Listener) (err error) {
 
 // happened takes what a session tells of its connections.
 func (t *tunnel) happened(ev session.TunnelEvent) {
+	if t.heard != nil {
+		t.heard(ev)
+	}
 	switch ev.Kind {
 	case session.TunnelReady:
 		t.once.Do(func() { close(t.ready) })

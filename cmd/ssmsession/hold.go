@@ -13,6 +13,7 @@ import (
 	"github.com/ssmsession/ssmsession/internal/events"
 	"github.com/ssmsession/ssmsession/internal/session"
 	"github.com/ssmsession/ssmsession/internal/stream"
+	"github.com/ssmsession/ssmsession/internal/stream/frame"
 )
 
 // How long the service may take to be told that a session is over: less when it
@@ -190,6 +191,7 @@ func (e *env) ready(ctx context.Context, channel *stream.Channel) {
 	e.watch.Emit(events.Ready{SessionType: string(start.SessionType), AgentVersion: start.AgentVersion})
 	switch {
 	case start.CustomerMessage == "":
+	case e.texts != nil && start.SessionType == frame.Port: // said before its bytes
 	case e.texts != nil:
 		e.texts.message(start.CustomerMessage)
 	default:

@@ -9,7 +9,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
@@ -86,18 +85,10 @@ func holdAsPlugin(e *env, v plugin.Invocation) (err error) {
 	s.open.take(v.Response)
 	e.texts.sessionID = v.Response.SessionID
 	e.status = s.statusLine()
-	return s.open.hold(ctx, e, func(ctx context.Context, peer session.Peer) error {
-		ctx, cancel := context.WithCancel(ctx)
-		var wg sync.WaitGroup
-		defer wg.Wait()
-		defer cancel()
-		wg.Go(func() {
-			if err := keys.carry(ctx, peer); err != nil && ctx.Err() == nil {
-				e.log.Debug("signals reach the far end no more", "error", err)
-			}
-		})
-		return s.shell(ctx, peer)
-	})
+	if v.DocumentName == documentSSH {
+		e.quiet = true // the terminal is ssh's, and may be raw
+	}
+	return (&givenSession{startCommand: s, stopped: ctx, keys: keys}).hold()
 }
 
 // finishPlugin tells how the session ended, as far as the session has not, and
@@ -175,11 +166,23 @@ func (t *pluginTexts) closed(c *stream.Closed) {
 	t.tell(fmt.Sprintf(plugin.ClosedText, t.sessionID, c.Output))
 }
 
+// stopped is said of a session that ends from this side.
+func (t *pluginTexts) stopped() {
+	if t != nil {
+		t.tell(plugin.StoppedText + fmt.Sprintf(plugin.ExitingText, t.sessionID))
+		t.ended = true
+	}
+}
+
 // pluginKeys are the signals that are keys: what a terminal makes of Ctrl-C,
 // Ctrl-\ and Ctrl-Z belongs to the far end once the session has begun.
 type pluginKeys struct {
 	typed chan byte
 	begun atomic.Bool
+	// unheard tells that the caller had them ignored, and spared that they are to
+	// do nothing then.
+	unheard bool
+	spared  atomic.Bool
 }
 
 // carry sends them from the session's beginning on.
@@ -207,7 +210,7 @@ func (k *pluginKeys) carry(ctx context.Context, peer session.Peer) (err error) {
 // nobody else to end an opening that hangs.
 func withPluginSignals(parent context.Context) (ctx context.Context, keys *pluginKeys, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
-	keys = &pluginKeys{typed: make(chan byte, 64)}
+	keys = &pluginKeys{typed: make(chan byte, 64), unheard: signal.Ignored(os.Interrupt)}
 	signals := make(chan os.Signal, 8)
 	names := signalKeys()
 	for s := range names {
@@ -243,6 +246,7 @@ func withPluginSignals(parent context.Context) (ctx context.Context, keys *plugi
 func (k *pluginKeys) take(s os.Signal, names map[os.Signal]signalKey, end context.CancelCauseFunc) {
 	key, isKey := names[s]
 	switch {
+	case isKey && k.unheard && k.spared.Load():
 	case !isKey, !k.begun.Load() && key.ends:
 		end(&signalError{s})
 	case k.begun.Load():

@@ -118,18 +118,15 @@ func (c *sshProxyCommand) run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop(nil)
-	p := &pipe{
-		in:  &endedInput{ended: make(chan struct{})},
-		out: &countedOutput{to: tty.NewWriter(c.env.out)},
-	}
+	p := newPipe(c.env)
 	wg.Go(func() {
 		if leave(stopped, c.env.out, p.in.ended) {
 			stop(&session.WriteError{Err: syscall.EPIPE})
 		}
 	})
 	err := p.hold(stopped, c.env, &c.open)
-	if err == nil && p.closed != nil && p.out.n.Load() == 0 {
-		return c.silent(p.closed)
+	if err == nil && p.silent() {
+		return p.noAnswer(c.open.parsed["portNumber"][0], c.open.target)
 	}
 	return err
 }
@@ -140,6 +137,13 @@ type pipe struct {
 	in     *endedInput
 	out    *countedOutput
 	closed *stream.Closed // how the service closed it, or nil
+}
+
+func newPipe(e *env) *pipe {
+	return &pipe{
+		in:  &endedInput{ended: make(chan struct{})},
+		out: &countedOutput{to: tty.NewWriter(e.out)},
+	}
 }
 
 // hold holds the session to its end, which the end of stopped is.
@@ -153,27 +157,35 @@ func (p *pipe) hold(stopped context.Context, e *env, o *opening) error {
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		defer context.AfterFunc(stopped, func() { cancel(context.Cause(stopped)) })()
-		p.in.Input = newInput(e.in, &tty.Escapes{}, func(tty.Action) {})
-		err := session.Pipe{In: p.in, Out: p.out}.Run(ctx, peer)
-		o.told = true
-		errors.As(err, &p.closed)
-		if cannot := (*session.TunnelError)(nil); errors.As(err, &cannot) {
-			return &failure{code: "NotSupported", err: cannot}
-		}
-		return err
+		return p.carry(ctx, peer, e, o)
 	})
 }
 
-// silent is the error of a connection that was closed without a word, which no
-// server of SSH does: an agent that cannot connect has no other way to tell it.
-func (c *sshProxyCommand) silent(closed *stream.Closed) error {
+// carry carries the connection over a data channel.
+func (p *pipe) carry(ctx context.Context, peer session.Peer, e *env, o *opening) error {
+	p.in.Input = newInput(e.in, &tty.Escapes{}, func(tty.Action) {})
+	err := session.Pipe{In: p.in, Out: p.out}.Run(ctx, peer)
+	o.told = true
+	errors.As(err, &p.closed)
+	if cannot := (*session.TunnelError)(nil); errors.As(err, &cannot) {
+		return &failure{code: "NotSupported", err: cannot}
+	}
+	return err
+}
+
+// silent tells that the connection was closed without a word, which no server of
+// SSH does: an agent that cannot connect has no other way to tell it.
+func (p *pipe) silent() bool { return p.closed != nil && p.out.n.Load() == 0 }
+
+// noAnswer is the error of a connection that was silent.
+func (p *pipe) noAnswer(port, of string) error {
 	why := ""
-	if closed.Output != "" {
-		why = ": " + oneLine(closed.Output)
+	if p.closed.Output != "" {
+		why = ": " + oneLine(p.closed.Output)
 	}
 	return &failure{code: "NoAnswer", hint: "check that sshd runs on the target and listens on that port",
 		err: fmt.Errorf("nothing came from port %s of %s before the session was closed%s",
-			c.open.parsed["portNumber"][0], oneLine(c.open.target), why)}
+			oneLine(port), oneLine(of), why)}
 }
 
 // leave waits until nobody reads out any more, and then gives the far end the time

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
 	"syscall"
 )
@@ -30,9 +31,10 @@ func (e *InUseError) Error() string {
 func (e *InUseError) Unwrap() error { return e.Err }
 
 // Listen opens the local end of f: for both loopbacks 127.0.0.1 and ::1 on the
-// same port, or the one that there is; otherwise one listener. A unix socket can
-// be used by its owner only; one that nobody listens on any more is replaced. An
-// end that another program has gives an *InUseError.
+// same port, or the one that there is; otherwise one listener. An IPv4 address,
+// 0.0.0.0 too, is listened on by IPv4 only. A unix socket can be used by its owner
+// only; one that nobody listens on any more is replaced. An end that another
+// program has gives an *InUseError.
 func Listen(ctx context.Context, f Forward) ([]net.Listener, error) {
 	if f.Socket != "" {
 		l, err := listenSocket(ctx, f.Socket)
@@ -42,11 +44,15 @@ func Listen(ctx context.Context, f Forward) ([]net.Listener, error) {
 		return []net.Listener{l}, nil
 	}
 	if !bothLoopbacks(f.Bind) {
-		host := f.Bind
-		if host == AnyAddress {
+		network, host := "tcp", f.Bind
+		addr, err := netip.ParseAddr(host)
+		switch {
+		case host == AnyAddress:
 			host = ""
+		case err == nil && addr.Is4():
+			network = "tcp4" // else 0.0.0.0 would be [::] too
 		}
-		l, err := listenTCP(ctx, "tcp", host, f.LocalPort)
+		l, err := listenTCP(ctx, network, host, f.LocalPort)
 		if err != nil {
 			return nil, err
 		}

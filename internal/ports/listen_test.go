@@ -74,6 +74,29 @@ func TestListenOnOneAddress(t *testing.T) {
 	}
 }
 
+func TestListenOnAnIPv4AddressIsByIPv4Only(t *testing.T) {
+	for _, bind := range []string{"0.0.0.0", "127.0.0.1"} {
+		l := listen(t, Forward{Bind: bind})[0]
+		port := strconv.Itoa(tcpPort(l))
+		if got, want := l.Addr().String(), bind+":"+port; got != want {
+			t.Errorf("%s is listened on as %s, want %s", bind, got, want)
+		}
+		c, err := net.Dial("tcp4", "127.0.0.1:"+port)
+		if err != nil {
+			t.Errorf("%s does not take a connection to 127.0.0.1: %v", bind, err)
+			continue
+		}
+		c.Close()
+		if !hasIPv6(t) {
+			continue
+		}
+		if c, err := net.Dial("tcp6", "[::1]:"+port); err == nil {
+			c.Close()
+			t.Errorf("%s takes a connection to ::1", bind)
+		}
+	}
+}
+
 func TestListenOnAPortInUse(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		if host == "::1" && !hasIPv6(t) {

@@ -131,7 +131,15 @@ type Stream struct {
 }
 
 // Read gives what came; io.EOF is the far end's end.
-func (s *Stream) Read(p []byte) (int, error) { return s.smux.Read(p) }
+func (s *Stream) Read(p []byte) (int, error) {
+	n, err := s.smux.Read(p)
+	if errors.Is(err, io.EOF) {
+		// When both sides have ended, smux may find nothing, then be given the
+		// last bytes and the end, and tell of the end. It has them still.
+		return s.smux.Read(p)
+	}
+	return n, err
+}
 
 // Write sends p. It returns once p has its place in the queue, and waits while
 // that is full.

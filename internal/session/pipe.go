@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
 )
@@ -46,7 +47,7 @@ func (Pipe) check(start frame.Start) error {
 	if start.SessionType != frame.Port {
 		return &TunnelError{"the document opens a session of type " + string(start.SessionType) + ", which carries no connection"}
 	}
-	if multiplexed(start) {
+	if Multiplexed(start) {
 		return &TunnelError{"the document opens a session for many connections, which cannot carry one as it is"}
 	}
 	return nil
@@ -58,13 +59,24 @@ func (p Pipe) run(ctx context.Context, peer Peer) (over bool, err error) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel(nil)
+	heard := make(chan struct{})
 	wg.Go(func() {
+		select {
+		case <-heard:
+		case <-time.After(settleTime):
+		case <-ctx.Done():
+			return
+		}
 		if err := safely(ctx, peer, p.input); err != nil {
 			cancel(err)
 		}
 	})
 	ended := make(chan error, 1)
-	go func() { ended <- safely(ctx, peer, p.output) }()
+	go func() {
+		ended <- safely(ctx, peer, func(ctx context.Context, peer Peer) error {
+			return p.output(ctx, peer, sync.OnceFunc(func() { close(heard) }))
+		})
+	}()
 	select {
 	case err = <-ended:
 	case <-ctx.Done():
@@ -95,8 +107,9 @@ func (p Pipe) input(ctx context.Context, peer Peer) error {
 	}
 }
 
-// output writes what comes.
-func (p Pipe) output(ctx context.Context, peer Peer) error {
+// output writes what comes, and calls heard when something does: a server that
+// speaks first, as sshd, is not to be waited for any longer.
+func (p Pipe) output(ctx context.Context, peer Peer, heard func()) error {
 	for {
 		typ, b, err := peer.Recv(ctx)
 		if err != nil {
@@ -105,6 +118,7 @@ func (p Pipe) output(ctx context.Context, peer Peer) error {
 		if typ != frame.Output {
 			continue
 		}
+		heard()
 		if _, err := p.Out.Write(b); err != nil {
 			return &WriteError{err}
 		}

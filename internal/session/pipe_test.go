@@ -73,6 +73,34 @@ func TestPipe(t *testing.T) {
 	})
 }
 
+// An agent throws away what it acknowledges just after the handshake.
+func TestPipeSendsNothingAtOnce(t *testing.T) {
+	t.Run("to a server that waits", func(t *testing.T) {
+		inPipeBubble(t, nil, func(t *testing.T, r pipeRig) {
+			began := time.Now()
+			go func() { r.typing <- []byte("hello") }()
+			if got := string(<-r.peer.toAgent); got != "hello" || time.Since(began) != settleTime {
+				t.Errorf("%q was sent after %v, want all of it after %v", got, time.Since(began), settleTime)
+			}
+			r.peer.end(errClosed)
+			r.wait()
+		})
+	})
+	t.Run("to a server that speaks first", func(t *testing.T) {
+		inPipeBubble(t, nil, func(t *testing.T, r pipeRig) {
+			began := time.Now()
+			go func() { r.typing <- []byte("hello") }()
+			time.Sleep(settleTime / 10)
+			r.peer.coming <- message{frame.Output, "SSH-2.0-y\r\n"}
+			if got := string(<-r.peer.toAgent); got != "hello" || time.Since(began) != settleTime/10 {
+				t.Errorf("%q was sent after %v, want all of it once the server has spoken, after %v", got, time.Since(began), settleTime/10)
+			}
+			r.peer.end(errClosed)
+			r.wait()
+		})
+	})
+}
+
 func TestPipeEndOfTheContext(t *testing.T) {
 	inPipeBubble(t, nil, func(t *testing.T, r pipeRig) {
 		r.typing <- []byte("x")

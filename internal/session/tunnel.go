@@ -20,6 +20,11 @@ const DefaultHalfCloseWait = 2 * time.Second
 // terminateGrace bounds how long the end of a session may take to be sent.
 const terminateGrace = time.Second
 
+// settleTime is how long after the start nothing of a connection is sent. An agent
+// takes its handshake for complete only after it has said so, and throws away what
+// it acknowledges in between (docs/protocol.md, "Handshake").
+const settleTime = 50 * time.Millisecond
+
 // The agents from which on something holds (docs/protocol.md, "Version gates").
 const (
 	agentMultiplexes  = "3.0.196.1" // AWS's client: after 3.0.196.0
@@ -110,7 +115,7 @@ func (t Tunnel) Run(ctx context.Context, peer Peer) error {
 	}
 	over := false
 	if err = t.check(start); err == nil {
-		if multiplexed(start) {
+		if Multiplexed(start) {
 			over, err = t.runMux(ctx, peer, start.AgentVersion)
 		} else {
 			over, err = t.runBasic(ctx, peer)
@@ -133,9 +138,9 @@ func (t Tunnel) check(start frame.Start) error {
 	return nil
 }
 
-// multiplexed tells whether both sides speak smux. The agent decides by its own
+// Multiplexed tells whether both sides speak smux. The agent decides by its own
 // version and by the client's, which is always new enough here.
-func multiplexed(start frame.Start) bool {
+func Multiplexed(start frame.Start) bool {
 	var p struct {
 		Type string `json:"type"`
 	}

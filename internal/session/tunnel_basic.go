@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/ssmsession/ssmsession/internal/crash"
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
@@ -53,9 +54,13 @@ func (t Tunnel) runBasic(ctx context.Context, peer Peer) (over bool, err error) 
 }
 
 func (r *basicRun) accept(ctx context.Context) error {
+	settled := time.After(settleTime)
+	var conns <-chan net.Conn // nobody's until then
 	for {
 		select {
-		case conn, ok := <-r.Conns:
+		case <-settled:
+			conns = r.Conns
+		case conn, ok := <-conns:
 			if !ok {
 				return nil
 			}

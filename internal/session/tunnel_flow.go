@@ -11,25 +11,53 @@ import (
 )
 
 // The buffers of an upload: one that is small for the many connections that say
-// little, then one that is large.
+// little, then one that is large. When many have a large one, the next get half of
+// it: a thousand connections at full speed take less memory for that, and the
+// difference between two of them stays small.
 const (
-	smallRead = 2 << 10
-	largeRead = 32 << 10
+	smallRead  = 2 << 10
+	mediumRead = 16 << 10
+	largeRead  = 32 << 10
+	manyReads  = 64
 )
 
 // linger is how long a local program may go on sending to a far side that has
 // ended.
 const linger = 5 * time.Second
 
-// buffers spares large buffers.
-type buffers struct{ pool sync.Pool }
+// buffers spares the buffers of uploads that say much.
+type buffers struct {
+	lent          atomic.Int64
+	large, medium sync.Pool
+}
 
-func (b *buffers) get() *[]byte {
-	if p, ok := b.pool.Get().(*[]byte); ok {
+// lend gives a buffer, large while few are lent. It is to be given back.
+func (b *buffers) lend() *[]byte {
+	pool, size := &b.large, largeRead
+	if b.lent.Add(1) > manyReads {
+		pool, size = &b.medium, mediumRead
+	}
+	if p, ok := pool.Get().(*[]byte); ok {
 		return p
 	}
-	p := make([]byte, largeRead)
+	p := make([]byte, size)
 	return &p
+}
+
+// giveBack takes a buffer that was lent, or nil. What somebody may still hold is
+// counted, and not lent again.
+func (b *buffers) giveBack(p *[]byte, held bool) {
+	if p == nil {
+		return
+	}
+	b.lent.Add(-1)
+	switch {
+	case held:
+	case len(*p) == largeRead:
+		b.large.Put(p)
+	default:
+		b.medium.Put(p)
+	}
 }
 
 // flow is the bytes of one local connection, both ways.
@@ -63,24 +91,22 @@ func (f *flow) Write(p []byte) (int, error) {
 // gives nil; local tells that the error is the local connection's.
 func (f *flow) upload(send func([]byte) error) (local bool, err error) {
 	buf := make([]byte, smallRead)
-	var large *[]byte
+	var lent *[]byte
 	for {
 		n, err := f.conn.Read(buf)
 		if n > 0 {
 			if err := send(buf[:n]); err != nil {
-				// The buffer is not used again: who failed may still hold it.
+				f.spare.giveBack(lent, true) // who failed may still hold it
 				return false, err
 			}
 			f.out.Add(int64(n))
-			if n == len(buf) && large == nil {
-				large = f.spare.get()
-				buf = *large
+			if n == len(buf) && lent == nil {
+				lent = f.spare.lend()
+				buf = *lent
 			}
 		}
 		if err != nil {
-			if large != nil {
-				f.spare.pool.Put(large)
-			}
+			f.spare.giveBack(lent, false)
 			if errors.Is(err, io.EOF) {
 				return true, nil
 			}

@@ -62,9 +62,12 @@ func (t Tunnel) runMux(ctx context.Context, peer Peer, agent string) (over bool,
 // was closed and all have ended.
 func (r *muxRun) accept(ctx context.Context) error {
 	ended := make(chan struct{})
-	conns := r.Conns
+	settled := time.After(settleTime)
+	var conns <-chan net.Conn // nobody's until then
 	for {
 		select {
+		case <-settled:
+			conns = r.Conns
 		case conn, ok := <-conns:
 			if ok {
 				r.conns.Go(func() { r.carry(conn) })

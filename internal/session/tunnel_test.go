@@ -13,6 +13,34 @@ import (
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
 )
 
+// An agent throws away what it acknowledges just after the handshake: a connection
+// that waits for a session would never be answered.
+func TestTunnelSendsNothingAtOnce(t *testing.T) {
+	for what, version := range map[string]string{"multiplexed": "3.3.0.0", "one connection after another": "2.3.714.0"} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newTunnelRig(t, version, nil)
+				began := time.Now()
+				r.run()
+				go func() {
+					if _, err := r.connect().Write([]byte("hello")); err != nil {
+						t.Errorf("the local program cannot write: %v", err)
+					}
+				}()
+				synctest.Wait()
+				if len(r.of(TunnelReady)) != 1 {
+					t.Error("it is not ready at once")
+				}
+				<-r.peer.toAgent
+				if took := time.Since(began); took != settleTime {
+					t.Errorf("the agent was sent something after %v, want %v", took, settleTime)
+				}
+				r.stop()
+			})
+		})
+	}
+}
+
 func TestTunnelEcho(t *testing.T) {
 	inBubble(t, echo, func(t *testing.T, r *tunnelRig) {
 		began := time.Now()
@@ -456,7 +484,7 @@ func TestTunnelVersions(t *testing.T) {
 		{"properties that are none", "3.3.0.0", `[]`, false},
 	} {
 		start := frame.Start{SessionType: frame.Port, AgentVersion: c.agent, Properties: []byte(c.properties)}
-		if got := multiplexed(start); got != c.mux {
+		if got := Multiplexed(start); got != c.mux {
 			t.Errorf("%s: multiplexed is %v, want %v", c.what, got, c.mux)
 		}
 	}
