@@ -18,11 +18,13 @@ import (
 func TestTunnelSendsNothingAtOnce(t *testing.T) {
 	for what, version := range map[string]string{"multiplexed": "3.3.0.0", "one connection after another": "2.3.714.0"} {
 		t.Run(what, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
 				r := newTunnelRig(t, version, nil)
 				began := time.Now()
 				r.run()
+				wrote := make(chan struct{})
 				go func() {
+					defer close(wrote)
 					if _, err := r.connect().Write([]byte("hello")); err != nil {
 						t.Errorf("the local program cannot write: %v", err)
 					}
@@ -35,6 +37,7 @@ func TestTunnelSendsNothingAtOnce(t *testing.T) {
 				if took := time.Since(began); took != settleTime {
 					t.Errorf("the agent was sent something after %v, want %v", took, settleTime)
 				}
+				<-wrote
 				r.stop()
 			})
 		})
