@@ -79,6 +79,12 @@ func newIdler(p session.Peer, c *collector) (i *idler, stop func()) {
 	}
 }
 
+// Settled passes on what the data channel tells of itself.
+func (i *idler) Settled() bool {
+	p, ok := i.Peer.(interface{ Settled() bool })
+	return !ok || p.Settled()
+}
+
 func (i *idler) rest() {
 	i.mu.Lock()
 	defer i.mu.Unlock()

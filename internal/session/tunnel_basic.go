@@ -76,7 +76,7 @@ func (r *basicRun) accept(ctx context.Context) error {
 // carry carries one connection to its end. An error is the session's.
 func (r *basicRun) carry(ctx context.Context, conn net.Conn) (err error) {
 	defer crash.Catch(&err)
-	f := newFlow(conn, &r.spare)
+	f := newFlow(conn, &r.spare, r.peer)
 	connCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer conn.Close() //nolint:errcheck // it has ended; there is nobody to tell

@@ -64,6 +64,7 @@ func (b *buffers) giveBack(p *[]byte, held bool) {
 type flow struct {
 	conn    net.Conn
 	spare   *buffers
+	settled func() bool  // all that was sent has arrived
 	in, out atomic.Int64 // bytes from and to the far side
 
 	began time.Time
@@ -71,9 +72,17 @@ type flow struct {
 	busy  atomic.Bool  // a Write is waiting for the local program
 }
 
-func newFlow(conn net.Conn, spare *buffers) *flow {
-	return &flow{conn: conn, spare: spare, began: time.Now()}
+func newFlow(conn net.Conn, spare *buffers, peer Peer) *flow {
+	settled := func() bool { return true }
+	if p, ok := peer.(settler); ok {
+		settled = p.Settled
+	}
+	return &flow{conn: conn, spare: spare, settled: settled, began: time.Now()}
 }
+
+// settler is a Peer that knows whether all that was sent has been acknowledged,
+// over a link that is there.
+type settler interface{ Settled() bool }
 
 func (f *flow) heard() { f.last.Store(int64(time.Since(f.began))) }
 
@@ -115,27 +124,24 @@ func (f *flow) upload(send func([]byte) error) (local bool, err error) {
 	}
 }
 
-// silent waits until the far side has been silent for wait, from now on. It is
-// false when stop came first.
+// silent waits until the far side has been silent for wait, from now on. Time in
+// which it cannot have heard all that was sent, or is not heard because the local
+// program does not read, does not count. It is false when stop came first.
 func (f *flow) silent(ctx context.Context, wait time.Duration) bool {
 	f.heard()
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
 	for {
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return false
-		}
-		if f.busy.Load() {
-			timer.Reset(wait)
-			continue
-		}
-		left := wait - (time.Since(f.began) - time.Duration(f.last.Load()))
+		left := wait - time.Since(f.began) + time.Duration(f.last.Load())
 		if left <= 0 {
 			return true
 		}
-		timer.Reset(left)
+		select {
+		case <-time.After(min(left, wait/8)):
+		case <-ctx.Done():
+			return false
+		}
+		if f.busy.Load() || !f.settled() {
+			f.heard()
+		}
 	}
 }
 

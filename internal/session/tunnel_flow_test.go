@@ -1,6 +1,44 @@
 package session
 
-import "testing"
+import (
+	"net"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// unsettled is a peer whose far end may not have heard everything.
+type unsettled struct {
+	Peer
+	is atomic.Bool
+}
+
+func (u *unsettled) Settled() bool { return !u.is.Load() }
+
+// An answer is not late as long as the question may be under way.
+func TestSilenceOfAFarEndThatCannotHearDoesNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		peer := &unsettled{}
+		local, far := net.Pipe()
+		defer local.Close()
+		defer far.Close()
+		f := newFlow(local, &buffers{}, peer)
+		began := time.Now()
+		if !f.silent(t.Context(), 2*time.Second) || time.Since(began) != 2*time.Second {
+			t.Errorf("the silence of an idle link took %v, want 2s", time.Since(began))
+		}
+		began = time.Now()
+		peer.is.Store(true)
+		time.AfterFunc(30*time.Second, func() { peer.is.Store(false) })
+		if !f.silent(t.Context(), 2*time.Second) {
+			t.Fatal("the silence was given up")
+		}
+		if took := time.Since(began); took < 31*time.Second || took > 33*time.Second {
+			t.Errorf("with a link that was away for 30s the silence took %v, want about 32s", took)
+		}
+	})
+}
 
 func TestManyUploadsAtOnceHaveSmallerBuffers(t *testing.T) {
 	b := &buffers{}

@@ -25,6 +25,7 @@ const refusalLife = 2 * time.Second
 type muxRun struct {
 	Tunnel
 	mux      *ports.Mux
+	peer     Peer
 	ctx      context.Context // its end is that of every connection
 	fault    func(error)     // ends ctx
 	spare    buffers
@@ -37,7 +38,7 @@ type muxRun struct {
 func (t Tunnel) runMux(ctx context.Context, peer Peer, agent string) (over bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	r := &muxRun{Tunnel: t, ctx: ctx, fault: cancel}
+	r := &muxRun{Tunnel: t, peer: peer, ctx: ctx, fault: cancel}
 	link := newLink(ctx, peer, r.refusals.add)
 	r.mux, err = ports.NewMux(link, t.KeepAlive || !agentSince(agent, agentIsNotKeptFor))
 	if err != nil {
@@ -102,7 +103,7 @@ func (r *muxRun) carry(conn net.Conn) {
 		_ = conn.Close() // as above
 	})
 	defer stop()
-	f := newFlow(conn, &r.spare)
+	f := newFlow(conn, &r.spare, r.peer)
 	stream, openErr := r.mux.Open()
 	if openErr != nil {
 		r.Notify(f.event(TunnelRefused, openErr))

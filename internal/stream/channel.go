@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ssmsession/ssmsession/internal/crash"
@@ -133,6 +134,8 @@ type Channel struct {
 	err     error
 	stats   Stats
 
+	settled atomic.Bool // set by the loop
+
 	last   *chunk // with the caller of Recv
 	pieces sync.Pool
 }
@@ -253,6 +256,10 @@ func (c *Channel) Recv(ctx context.Context) (frame.PayloadType, []byte, error) {
 		return 0, nil, c.ended()
 	}
 }
+
+// Settled tells whether all that was sent has been acknowledged and there is a link:
+// silence is the far end's own, then.
+func (c *Channel) Settled() bool { return c.settled.Load() }
 
 // Started waits until the session has begun and tells what is known of it.
 func (c *Channel) Started(ctx context.Context) (frame.Start, error) {

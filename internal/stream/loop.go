@@ -137,6 +137,7 @@ func (l *loop) run(ctx context.Context) error {
 			read = l.ch.read
 		}
 		l.arm(timer, now, out != nil)
+		l.ch.settled.Store(l.link != nil && l.snd.empty())
 
 		select {
 		case b := <-in:
