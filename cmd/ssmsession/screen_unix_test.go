@@ -249,12 +249,24 @@ func (s *screen) status() int {
 // wantEnd waits for the program's end, which must have an exit status and leave
 // the terminal as it found it.
 func (s *screen) wantEnd(status int) {
-	if got := s.status(); got != status {
+	got := s.status()
+	s.settle()
+	if got != status {
 		s.t.Fatalf("the program ended with status %d, want %d; the screen shows:\n%s", got, status, s.text())
 	}
 	if s.settings() != s.before {
 		s.t.Fatalf("the terminal's settings are not those from before the program")
 	}
+}
+
+// settle waits until all that the program wrote before its end is shown: what is
+// written after it comes after it.
+func (s *screen) settle() {
+	const title = "\x1b]0;the program has ended\x07" // which takes no place on the screen
+	if _, err := io.WriteString(s.tty, title); err != nil {
+		s.t.Fatalf("cannot write to the terminal: %v", err)
+	}
+	s.WaitPast(title)
 }
 
 // user is somebody at a shell on a screen.
