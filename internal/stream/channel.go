@@ -53,6 +53,13 @@ type Config struct {
 	// the Channel; after others it is called again. It must return soon once
 	// its context has ended.
 	Dial func(ctx context.Context, resume bool) (Socket, string, error)
+	// DataKey makes the data key of a session that its account encrypts. It
+	// is called at most once, and its context ends before the agent gives up.
+	// Nil refuses such sessions.
+	DataKey func(ctx context.Context, r KeyRequest) (DataKey, error)
+	// RequireEncryption refuses, with ErrNotEncrypted, a session that does not
+	// ask for encryption.
+	RequireEncryption bool
 	// ClientVersion is reported to the agent; empty for DefaultClientVersion.
 	ClientVersion string
 	// Window is the most that may be unacknowledged, in bytes; 0 for

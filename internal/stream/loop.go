@@ -21,9 +21,13 @@ type loop struct {
 	ch  *Channel
 	cfg Config
 
-	snd  *sender
-	rcv  *receiver
-	hand handshake
+	snd     *sender
+	rcv     *receiver
+	hand    handshake
+	ciphers *ciphers // nil where nothing is encrypted
+
+	dialCtx context.Context // of what this has others do: to dial, to fetch a key
+	keyed   chan keyed      // nil while no data key is fetched
 
 	link    *link
 	pending *frame.Batch // what goes to the socket next; not nil while there is a link
@@ -35,6 +39,7 @@ type loop struct {
 	lostAt  time.Time    // when the last link ended
 	lastErr error        // why the last attempt failed
 
+	failedAt   time.Time // when the handshake was answered with a refusal of our own
 	heard      bool      // something has come from the far end
 	strayAt    time.Time // when it first spoke from the middle of a session; zero before
 	unanswered bool      // the agent leaves something unacknowledged, and was told of
@@ -79,7 +84,7 @@ func newLoop(c *Channel) *loop {
 		cfg:      c.cfg,
 		snd:      newSender(c.cfg.Window, c.cfg.Rate),
 		rcv:      newReceiver(),
-		hand:     handshake{clientVersion: c.cfg.ClientVersion},
+		hand:     handshake{clientVersion: c.cfg.ClientVersion, encrypts: c.cfg.DataKey != nil},
 		clientID: uuid.New(),
 		ids:      rand.NewChaCha8(seed),
 	}
@@ -90,23 +95,24 @@ func newLoop(c *Channel) *loop {
 // run is the loop. It returns why the Channel ended, once every goroutine that
 // it started is gone and everything kept was read, or nobody will read it.
 func (l *loop) run(ctx context.Context) error {
-	dialCtx, stopDial := context.WithCancel(ctx)
-	defer l.teardown(stopDial)
+	var stop func()
+	l.dialCtx, stop = context.WithCancel(ctx)
+	defer l.teardown(stop)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	flush := l.ch.flush
-	l.dial(dialCtx)
+	l.dial()
 	for {
 		now := time.Now()
 		l.noticeSleep(now)
+		l.watchStart(now)
 		if l.over(now) {
 			return l.end
 		}
 		l.watchAnswers(now)
-		l.watchStart(now)
 		if err := l.dead(now); err != nil {
 			l.unlink(now, err)
-			l.dial(dialCtx)
+			l.dial()
 		}
 		var (
 			in, done <-chan *frame.Batch
@@ -152,7 +158,7 @@ func (l *loop) run(ctx context.Context) error {
 			l.rcv.pop()
 		case err := <-lost:
 			l.unlink(time.Now(), err)
-			l.dial(dialCtx)
+			l.dial()
 		case err := <-mute:
 			l.muteAt, l.lastErr = time.Now(), err
 		case d := <-l.dialed:
@@ -160,8 +166,10 @@ func (l *loop) run(ctx context.Context) error {
 				l.end = err
 			}
 			if l.link == nil {
-				l.dial(dialCtx)
+				l.dial()
 			}
+		case k := <-l.keyed:
+			l.takeKey(time.Now(), k)
 		case <-flush:
 			flush = nil
 			l.flushing = time.Now()
@@ -190,6 +198,9 @@ func (l *loop) over(now time.Time) bool {
 func (l *loop) lost(now time.Time) error {
 	if since := l.snd.unansweredSince(); l.link != nil && !since.IsZero() && now.Sub(since) >= l.cfg.GiveUp {
 		return fmt.Errorf("%w: the target has not answered for %s", ErrLost, l.cfg.GiveUp)
+	}
+	if fail := l.failDeadline(); !fail.IsZero() && !now.Before(fail) {
+		return l.hand.failed
 	}
 	if stray := l.strayDeadline(); !stray.IsZero() && !now.Before(stray) {
 		return ErrBegunElsewhere
@@ -242,7 +253,7 @@ func (l *loop) silence() time.Duration {
 
 // accepting tells whether a Send may hand over a piece.
 func (l *loop) accepting() bool {
-	return l.end == nil && l.flushing.IsZero() &&
+	return l.end == nil && l.flushing.IsZero() && !l.hand.underway() &&
 		l.snd.room() >= min(sendPiece, l.cfg.Window, l.snd.window)
 }
 
@@ -274,6 +285,7 @@ func (l *loop) arm(timer *time.Timer, now time.Time, waiting bool) {
 	}
 	next = earlier(next, l.startDeadline())
 	next = earlier(next, l.strayDeadline())
+	next = earlier(next, l.failDeadline())
 	if !l.flushing.IsZero() {
 		next = earlier(next, l.flushing.Add(flushGrace))
 	}
@@ -300,7 +312,7 @@ func (l *loop) fill(now time.Time) {
 }
 
 // dial begins one attempt to get a link, unless the session is over.
-func (l *loop) dial(ctx context.Context) {
+func (l *loop) dial() {
 	if l.end != nil || l.cfg.NoRedial && !l.lostAt.IsZero() {
 		return
 	}
@@ -311,6 +323,7 @@ func (l *loop) dial(ctx context.Context) {
 	}
 	result := make(chan dialed, 1)
 	l.dialed = result
+	ctx := l.dialCtx
 	go func() {
 		select {
 		case <-time.After(wait):
@@ -394,8 +407,13 @@ func (l *loop) unlink(now time.Time, why error) {
 }
 
 // teardown leaves no goroutine behind.
-func (l *loop) teardown(stopDial func()) {
-	stopDial()
+func (l *loop) teardown(stop func()) {
+	stop()
+	l.ciphers = nil
+	if l.keyed != nil {
+		k := <-l.keyed
+		clear(k.key.Plaintext)
+	}
 	if l.dialed != nil {
 		if d := <-l.dialed; d.sock != nil {
 			_ = d.sock.Close() // it was never used
@@ -512,6 +530,10 @@ func (l *loop) channelClosed(payload []byte) {
 	if l.end != nil {
 		return
 	}
+	if l.hand.failed != nil {
+		l.end = l.hand.failed // as we asked for
+		return
+	}
 	var p frame.ChannelClosedPayload
 	if err := json.Unmarshal(payload, &p); err != nil {
 		// It is closed all the same; there is just nothing to tell.
@@ -576,16 +598,9 @@ func (l *loop) deliver(typ frame.PayloadType, payload []byte) {
 			l.cfg.Log.Debug("a second or late handshake request ignored")
 			return
 		}
-		l.cfg.Notify(Notice{Kind: Asked})
-		answer, err := l.hand.request(payload)
-		if err == nil {
-			err = l.number(frame.HandshakeResponse, answer)
-		}
-		if err != nil {
-			l.end = err
-		}
+		l.request(payload)
 	case frame.HandshakeComplete:
-		if l.started {
+		if l.hand.completed || l.started && !l.hand.asked {
 			return
 		}
 		start, err := l.hand.complete(payload)
@@ -593,16 +608,48 @@ func (l *loop) deliver(typ frame.PayloadType, payload []byte) {
 			l.end = err
 			return
 		}
-		l.begin(start)
-	case frame.EncChallengeRequest, frame.HandshakeResponse, frame.EncChallengeResponse:
+		if !l.started {
+			l.begin(start)
+		}
+	case frame.EncChallengeRequest:
+		if l.ciphers == nil || l.hand.proved || l.hand.completed {
+			l.cfg.Log.Debug("an encryption challenge that is not due ignored")
+			return
+		}
+		l.challenge(payload)
+	case frame.HandshakeResponse, frame.EncChallengeResponse:
 		l.cfg.Log.Debug("unexpected handshake message ignored", "payload type", uint32(typ))
 	default:
 		if !l.started && !l.hand.asked && typ == frame.Output {
 			l.begin(frame.Start{SessionType: frame.StandardStream})
 		}
+		if l.end != nil {
+			return
+		}
+		payload, ok := l.opened(typ, payload)
+		if !ok {
+			return
+		}
 		l.silent = false
 		l.reclaim()
 		l.rcv.queue(typ, payload)
+	}
+}
+
+// request takes the agent's request for a handshake.
+func (l *loop) request(payload []byte) {
+	l.cfg.Notify(Notice{Kind: Asked})
+	if err := l.hand.request(payload); err != nil {
+		l.end = err
+		return
+	}
+	switch {
+	case l.hand.key != nil && l.hand.refused == "":
+		l.fetchKey(*l.hand.key)
+	case l.hand.key == nil && l.cfg.RequireEncryption:
+		l.end = ErrNotEncrypted
+	default:
+		l.answer(time.Now())
 	}
 }
 
@@ -619,6 +666,10 @@ func (l *loop) reclaim() {
 }
 
 func (l *loop) begin(s frame.Start) {
+	if l.cfg.RequireEncryption && l.ciphers == nil {
+		l.end = ErrNotEncrypted
+		return
+	}
 	l.started = true
 	l.ch.start = s
 	close(l.ch.started)
@@ -627,9 +678,17 @@ func (l *loop) begin(s frame.Start) {
 
 // push numbers what a Send handed over.
 func (l *loop) push(p *piece) {
+	limit, seal := maxPayload, l.ciphers != nil && p.typ == frame.Output
+	if seal {
+		limit -= sealOverhead
+	}
 	for b := p.buf; len(b) > 0; {
-		n := min(maxPayload, len(b))
-		if err := l.number(p.typ, b[:n]); err != nil {
+		n := min(limit, len(b))
+		payload := b[:n]
+		if seal {
+			payload = l.ciphers.seal(payload)
+		}
+		if err := l.number(p.typ, payload); err != nil {
 			l.end = err
 			break
 		}

@@ -174,6 +174,21 @@ type KMSEncryptionRequest struct {
 	Challenge string `json:",omitempty"`
 }
 
+// KMSEncryptionResponse is the ActionResult of ActionKMSEncryption.
+type KMSEncryptionResponse struct {
+	// CipherTextKey is the data key as KMS has encrypted it.
+	CipherTextKey []byte `json:"KMSCipherTextKey"`
+	// CipherTextHash is not read by agents; AWS's client leaves it null.
+	CipherTextHash []byte `json:"KMSCipherTextHash"`
+	// ChallengeAcknowledgement tells that the request's challenge is part of
+	// the encryption context.
+	ChallengeAcknowledgement bool `json:",omitempty"`
+}
+
+// EncChallengePayload is the agent's challenge, and the client's answer: the
+// same bytes, sealed for either direction (docs/protocol.md, "Encryption").
+type EncChallengePayload struct{ Challenge []byte }
+
 // ActionStatus is the client's answer to one action.
 type ActionStatus int
 

@@ -14,6 +14,9 @@ type Start struct {
 	Properties json.RawMessage
 	// AgentVersion is empty where there was no handshake.
 	AgentVersion string
+	// KMSKeyID is the key that the session is encrypted with, empty where it
+	// is not. It is remote-controlled.
+	KMSKeyID string
 	// CustomerMessage is for the user, often empty. It is remote-controlled.
 	CustomerMessage string
 	// HandshakeTime is how long the agent says its handshake took.
