@@ -171,8 +171,12 @@ func (o *opening) start(ctx context.Context, e *env, svc *service) (api.Grant, e
 func (e *env) carry(ctx context.Context, channel *stream.Channel, body func(context.Context, session.Peer) error) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { e.ready(ctx, channel) })
-	peer, rest := newIdler(channel, e.collector)
+	told := make(chan struct{})
+	wg.Go(func() {
+		defer close(told)
+		e.ready(ctx, channel)
+	})
+	peer, rest := newIdler(&toldOf{Channel: channel, told: told}, e.collector)
 	defer func() {
 		rest()
 		cancel()
@@ -180,6 +184,27 @@ func (e *env) carry(ctx context.Context, channel *stream.Channel, body func(cont
 	}()
 	defer crash.Catch(&err)
 	return body(ctx, peer)
+}
+
+// toldOf is a channel whose session has begun only once that was told: what a body
+// says comes after it.
+type toldOf struct {
+	*stream.Channel
+	told <-chan struct{}
+}
+
+// Started implements session.Peer.
+func (t *toldOf) Started(ctx context.Context) (frame.Start, error) {
+	start, err := t.Channel.Started(ctx)
+	if err != nil {
+		return start, err
+	}
+	select {
+	case <-t.told:
+		return start, nil
+	case <-ctx.Done():
+		return frame.Start{}, context.Cause(ctx)
+	}
 }
 
 // ready tells that the session has begun, once it has.
