@@ -16,12 +16,14 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 )
 
 // Client makes the calls. It is safe for concurrent use.
 type Client struct {
 	ssm    *ssm.Client
+	kms    *kms.Client
 	caller caller
 }
 

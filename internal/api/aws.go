@@ -23,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/smithy-go/logging"
 	"github.com/aws/smithy-go/middleware"
@@ -44,11 +45,16 @@ type Config struct {
 	// NAME, too. Another Profile still wins.
 	Region, Profile, EndpointURL string
 
+	// KMSEndpointURL is the address of KMS, which makes the keys of encrypted
+	// sessions. Empty: AWS_ENDPOINT_URL_KMS, AWS_ENDPOINT_URL, the profile's or
+	// the region's.
+	KMSEndpointURL string
+
 	// Keys, when not nil, isolate the client from the user's AWS set-up: these
 	// keys, Region and EndpointURL are then all it knows. No shared file, no
 	// AWS_* variable, no instance metadata, no proxy. It is how the built-in
-	// emulator is reached. Region and EndpointURL are required then, Profile
-	// must be empty, and CABundle, Insecure, Proxy and Prompt are not looked at.
+	// emulator is reached, KMS included. Region and EndpointURL are required
+	// then, Profile must be empty, and KMSEndpointURL, CABundle, Insecure, Proxy and Prompt are not looked at.
 	Keys *Keys
 
 	// CABundle is PEM. Its certificates are trusted instead of the system's,
@@ -102,15 +108,18 @@ func (c Config) validate() error {
 	if c.Region != "" && !isRegion(c.Region) {
 		return setup.invalid(fmt.Sprintf("%q is no name of a region", clean(c.Region)))
 	}
-	if c.EndpointURL != "" {
-		u, err := url.Parse(c.EndpointURL)
+	for name, endpoint := range map[string]string{"the endpoint": c.EndpointURL, "the endpoint of KMS": c.KMSEndpointURL} {
+		if endpoint == "" {
+			continue
+		}
+		u, err := url.Parse(endpoint)
 		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
-			return setup.invalid("the endpoint is no http or https URL")
+			return setup.invalid(name + " is no http or https URL")
 		}
 		// Requests are signed, so a password has no use; refused, it cannot
 		// get into a message either.
 		if u.User != nil {
-			return setup.invalid("the endpoint must not hold a user name or password")
+			return setup.invalid(name + " must not hold a user name or password")
 		}
 	}
 	if c.Keys != nil && (c.Region == "" || c.EndpointURL == "" || c.Profile != "") {
@@ -146,6 +155,14 @@ func (c Config) isolated() *Client {
 	})
 	return &Client{
 		ssm: ssm.New(ssm.Options{
+			Region:       c.Region,
+			BaseEndpoint: &c.EndpointURL,
+			Credentials:  keys,
+			HTTPClient:   httpClient,
+			Logger:       sdkLogger(c.Log),
+			APIOptions:   c.apiOptions(),
+		}),
+		kms: kms.New(kms.Options{
 			Region:       c.Region,
 			BaseEndpoint: &c.EndpointURL,
 			Credentials:  keys,
@@ -191,6 +208,11 @@ func (c Config) shared(ctx context.Context) (*Client, error) {
 		ssm: ssm.NewFromConfig(cfg, func(o *ssm.Options) {
 			if c.EndpointURL != "" {
 				o.BaseEndpoint = &c.EndpointURL
+			}
+		}),
+		kms: kms.NewFromConfig(cfg, func(o *kms.Options) {
+			if c.KMSEndpointURL != "" {
+				o.BaseEndpoint = &c.KMSEndpointURL
 			}
 		}),
 		caller: who,

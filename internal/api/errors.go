@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -292,14 +293,27 @@ func (w caller) network(c call, err error) *Error {
 	case refused(err):
 		return fail(CodeNetwork, "connection to "+host+" refused", "check the endpoint and the proxy settings")
 	case errors.As(err, &cert):
-		return fail(CodeNetwork, "the certificate of "+host+" is not trusted: "+clean(cert.Err.Error()),
-			"if a proxy or an endpoint of your own signs it, name its CA file with --ca-bundle or in AWS_CA_BUNDLE")
+		return fail(CodeNetwork, "the certificate of "+host+" is not trusted: "+clean(cert.Err.Error()), CertificateHint(cert))
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return fail(CodeTimeout, "no answer from "+host+" in time", "check the network and the proxy settings")
 	case unreachable(err):
 		return fail(CodeNetwork, "cannot reach "+host+w.through(host)+": "+clean(rootCause(err).Error()), "check the network and the proxy settings")
 	}
 	return fail(CodeUnknown, clean(withoutOperation(err).Error()), "--debug tells more of the call")
+}
+
+// CertificateHint says what to do about a certificate that is not trusted, of
+// whatever connection.
+func CertificateHint(err *tls.CertificateVerificationError) string {
+	var invalid x509.CertificateInvalidError
+	var host x509.HostnameError
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "check this machine's clock; if it is right, whoever runs the server has to renew its certificate"
+	case errors.As(err, &host):
+		return "somebody else answers there: check the endpoint and the proxy settings"
+	}
+	return "if a proxy or an endpoint of your own signs it, name its CA file with --ca-bundle or in AWS_CA_BUNDLE"
 }
 
 // through names the proxy by which a host is reached, if there is one.

@@ -43,14 +43,9 @@ type DataKey struct {
 
 // KeyError is an encrypted session that there is no data key for, or none that
 // the agent has, too.
-type KeyError struct {
-	KeyID string // remote-controlled
-	Err   error
-}
+type KeyError struct{ Err error }
 
-func (e *KeyError) Error() string {
-	return fmt.Sprintf("cannot encrypt the session with the key %q: %s", e.KeyID, e.Err)
-}
+func (e *KeyError) Error() string { return "the session cannot be encrypted: " + e.Err.Error() }
 
 // Unwrap gives the cause.
 func (e *KeyError) Unwrap() error { return e.Err }

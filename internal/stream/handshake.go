@@ -110,7 +110,7 @@ func (h *handshake) encryption(parameters json.RawMessage) error {
 // why there is none. The agent learns only that: what KMS has said is the user's.
 func (h *handshake) keyed(ciphertext []byte, err error) {
 	if err != nil {
-		h.failed = &KeyError{h.key.KeyID, err}
+		h.failed = &KeyError{err}
 		h.fail(h.keyAction, errors.New("no data key"))
 		return
 	}
@@ -131,7 +131,7 @@ func (h *handshake) challenge(payload []byte, c *ciphers) ([]byte, error) {
 	}
 	plain, err := c.open(p.Challenge)
 	if err != nil || len(plain) != challengeBytes {
-		return nil, &KeyError{h.key.KeyID, errNoKey}
+		return nil, &KeyError{errNoKey}
 	}
 	h.proved = true
 	plain = append([]byte(nil), plain...) // seal takes its place
