@@ -1,7 +1,7 @@
 package main
 
 import (
-	"crypto/x509"
+	"crypto/tls"
 	"errors"
 	"os"
 	"strings"
@@ -114,6 +114,7 @@ func explain(err error) *problem {
 		dial    *stream.DialError
 		line    *session.LineError
 		own     *localStatus
+		key     *stream.KeyError
 	)
 	whole := err
 	err = first(err)
@@ -150,6 +151,12 @@ func explain(err error) *problem {
 		p.code, p.hint = "DataChannel", dialHint(dial)
 	case errors.Is(err, stream.ErrBegunElsewhere):
 		p.code, p.hint = "ResponseUsed", usedHint
+	case errors.Is(err, stream.ErrNotEncrypted):
+		p.code, p.hint = "NotEncrypted", "the account's session preferences, or the session's document, name no key of KMS; --require-encryption demands one"
+	case errors.Is(err, stream.ErrForged):
+		p.code, p.hint = "Forged", "somebody between here and the target changes what is sent, or the agent has another key: trust nothing of it"
+	case errors.As(err, &key):
+		p.code = "NoKey"
 	case errors.Is(err, stream.ErrLost):
 		p.code = "SessionLost"
 	case unfinished(err):
@@ -192,14 +199,10 @@ func first(err error) error {
 
 // dialHint says what to do about a data channel that could not be opened.
 func dialHint(d *stream.DialError) string {
-	var (
-		authority x509.UnknownAuthorityError
-		host      x509.HostnameError
-		invalid   x509.CertificateInvalidError
-	)
+	var cert *tls.CertificateVerificationError
 	switch {
-	case errors.As(d.Err, &authority), errors.As(d.Err, &host), errors.As(d.Err, &invalid):
-		return "name the certificates of your network's proxy with --ca-bundle FILE or AWS_CA_BUNDLE"
+	case errors.As(d.Err, &cert):
+		return api.CertificateHint(cert)
 	case d.Status == 403:
 		return "the token is good for one connection within a short time: start again; or a proxy refuses websockets"
 	case d.Status != 0:

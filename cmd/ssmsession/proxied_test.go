@@ -460,7 +460,7 @@ func endsInTime(t *testing.T, limit time.Duration, started func(pid int), env []
 
 // Lines of stderr: those that tell of no failure, and what no line may have.
 var (
-	newsLine   = regexp.MustCompile(`^ssmsession: (session .* on |connection lost \(|connected again after )`)
+	newsLine   = regexp.MustCompile(`^ssmsession: (session [^:]* on |connection lost \(|connected again after )`)
 	programmer = regexp.MustCompile(`panic|goroutine|DATA RACE|\.go:\d|%!|<nil>|0x[0-9a-f]{8}`)
 	unprinted  = regexp.MustCompile(`[\x00-\x09\x0b-\x1f\x7f-\x{9f}\x{2028}\x{2029}\x{202a}-\x{202e}\x{2066}-\x{2069}]`)
 )

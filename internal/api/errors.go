@@ -33,6 +33,7 @@ type Error struct {
 // Codes of the failures that the service has no code for.
 const (
 	CodeInvalidInput  = "InvalidInput"  // what the user typed, found before any call
+	CodeNoTarget      = "NoTarget"      // an encrypted session whose target nobody told
 	CodeNoRegion      = "NoRegion"      // no region in flags, environment or profile
 	CodeNoProfile     = "NoProfile"     // a profile that no shared file has
 	CodeBadConfig     = "BadConfig"     // shared files or settings the SDK cannot use
