@@ -80,6 +80,8 @@ that has not ended by itself.`,
 		},
 	}
 	c.open.addChannelFlags(cmd.Flags())
+	c.open.addEncryptionFlags(cmd.Flags())
+	cmd.Flags().StringVarP(&c.open.target, "target", "t", "", "the node, which the key of an encrypted session is bound to (default: what the response says)")
 	cmd.Flags().StringVar(&c.variable, "from-env", "", "take the response from this environment variable, and remove it there")
 	return cmd
 }
@@ -162,6 +164,9 @@ func (o *opening) take(r plugin.Response) {
 	o.given = &api.Grant{SessionID: r.SessionID, StreamURL: r.StreamURL, Token: api.NewSecret(r.Token())}
 	if o.region == "" {
 		o.region = r.Region()
+	}
+	if o.target == "" {
+		o.target = r.Target
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 // aGiven is an opening of a session that was started elsewhere.
 func aGiven(target, streamURL string) *opening {
 	o := &opening{target: target}
-	o.take(plugin.NewResponse("s-1", "secret", streamURL))
+	o.take(plugin.NewResponse("s-1", "secret", streamURL, ""))
 	return o
 }
 
@@ -26,7 +26,7 @@ func TestAGivenSessionIsHeldInTheRegionOfItsDataChannel(t *testing.T) {
 		t.Errorf("without a region said, it is %q", o.region)
 	}
 	o := &opening{region: "us-east-1"}
-	if o.take(plugin.NewResponse("s-1", "secret", streamURL)); o.region != "us-east-1" {
+	if o.take(plugin.NewResponse("s-1", "secret", streamURL, "")); o.region != "us-east-1" {
 		t.Errorf("where us-east-1 is said, it is %q", o.region)
 	}
 }

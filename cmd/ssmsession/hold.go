@@ -213,7 +213,7 @@ func (e *env) ready(ctx context.Context, channel *stream.Channel) {
 	if err != nil {
 		return // which body is told as well
 	}
-	e.watch.Emit(events.Ready{SessionType: string(start.SessionType), AgentVersion: start.AgentVersion})
+	e.watch.Emit(events.Ready{SessionType: string(start.SessionType), AgentVersion: start.AgentVersion, KMSKeyID: start.KMSKeyID})
 	switch {
 	case start.CustomerMessage == "":
 	case e.texts != nil && start.SessionType == frame.Port: // said before its bytes

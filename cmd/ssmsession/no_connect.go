@@ -60,7 +60,7 @@ func (h *handOn) start(ctx context.Context, e *env, o *opening) (err error) {
 	}
 	e.result.begin(grant.SessionID, time.Now())
 	e.watch.Emit(events.Started{SessionID: grant.SessionID, Target: o.target, Document: o.document})
-	document, err := plugin.NewResponse(grant.SessionID, grant.Token.Reveal(), grant.StreamURL).Document()
+	document, err := plugin.NewResponse(grant.SessionID, grant.Token.Reveal(), grant.StreamURL, o.target).Document()
 	if err == nil {
 		e.result.asked = false // the response is the document
 		if _, writeErr := e.out.Write(document); writeErr != nil {

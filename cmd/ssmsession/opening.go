@@ -42,6 +42,8 @@ type opening struct {
 	noReconnect    bool
 	aliveInterval  time.Duration
 	aliveCount     int
+	kmsEndpoint    string
+	encrypted      bool
 	escape         string
 	rate           string
 	output         string
@@ -94,6 +96,13 @@ func (o *opening) addChannelFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.escape, "escape-char", "~", "what leaves the session, typed after Enter and followed by a dot: a character, ^X or none")
 	f.StringVar(&o.rate, "rate", "auto", "data messages sent per second: a number, off, or auto (900 towards AWS, off on loopback)")
 	f.StringVar(&o.output, "output", "text", "text, or json: one document on stdout when the session is over")
+}
+
+// addEncryptionFlags defines those of sessions that the account may encrypt with
+// a key of KMS, which are all but tunnels.
+func (o *opening) addEncryptionFlags(f *pflag.FlagSet) {
+	f.StringVar(&o.kmsEndpoint, "kms-endpoint", "", "endpoint of KMS, for sessions that the account encrypts (default: AWS_ENDPOINT_URL_KMS or the region's)")
+	f.BoolVar(&o.encrypted, "require-encryption", false, "refuse a session that the account does not encrypt with a key of KMS")
 }
 
 // complete takes the target from the one place it was given and reads the rest.
@@ -226,6 +235,15 @@ func (s *service) resume(ctx context.Context, sessionID string) (api.Grant, erro
 	return grant, err
 }
 
+// dataKey makes the key of an encrypted session.
+func (s *service) dataKey(ctx context.Context, r api.DataKeyRequest) (stream.DataKey, error) {
+	if s.lacking != nil {
+		return stream.DataKey{}, s.lacking
+	}
+	key, err := s.client.DataKey(ctx, r)
+	return stream.DataKey{Plaintext: key.Plaintext, Ciphertext: key.Ciphertext}, err
+}
+
 // dialAgain dials what ResumeSession says, or else what StartSession said.
 func (s *service) dialAgain(ctx context.Context, again, first string) (stream.Socket, error) {
 	if again != "" && again != first {
@@ -264,7 +282,7 @@ func (o *opening) connectAnew(ctx context.Context, e *env, clock *openingClock) 
 		}
 	}
 	cfg := api.Config{
-		Region: o.region, Profile: o.profile, EndpointURL: o.endpoint,
+		Region: o.region, Profile: o.profile, EndpointURL: o.endpoint, KMSEndpointURL: o.kmsEndpoint,
 		CABundle: bundle, Insecure: o.noVerify,
 		Proxy:   proxies.ForRequest,
 		Prompt:  clock.asking(e.prompt()),
@@ -389,6 +407,13 @@ func (o *opening) streamConfig(e *env, svc *service, grant api.Grant) stream.Con
 		NoRedial:      o.noReconnect,
 		AliveInterval: orNever(o.aliveInterval),
 		AliveCount:    o.aliveCount,
+
+		RequireEncryption: o.encrypted,
+	}
+	cfg.DataKey = func(ctx context.Context, r stream.KeyRequest) (stream.DataKey, error) {
+		return svc.dataKey(ctx, api.DataKeyRequest{
+			KeyID: r.KeyID, SessionID: grant.SessionID, Target: o.target, Challenge: r.Challenge,
+		})
 	}
 	cfg.Dial = func(ctx context.Context, resume bool) (stream.Socket, string, error) {
 		if !resume {

@@ -39,6 +39,7 @@ func calledAsPlugin(argv []string) bool {
 const (
 	quietVariable    = "SSMSESSION_QUIET"
 	exitCodeVariable = "SSMSESSION_PLUGIN_EXIT_CODE"
+	requireVariable  = "SSMSESSION_REQUIRE_ENCRYPTION"
 )
 
 // runPlugin is the whole program in the plugin's place, but for the exit itself.
@@ -83,6 +84,7 @@ func holdAsPlugin(e *env, v plugin.Invocation) (err error) {
 	s.open.target, s.open.document = v.Target, v.DocumentName
 	e.result.Target, e.result.Document = v.Target, v.DocumentName
 	s.open.take(v.Response)
+	s.open.encrypted = e.getenv(requireVariable) == "1" && !isTunnel(v.DocumentName)
 	e.texts.sessionID = v.Response.SessionID
 	e.status = s.statusLine()
 	if v.DocumentName == documentSSH {
@@ -261,4 +263,9 @@ func (k *pluginKeys) take(s os.Signal, names map[os.Signal]signalKey, end contex
 type signalKey struct {
 	char byte
 	ends bool // a session that has not begun
+}
+
+// isTunnel tells the documents of AWS's whose sessions no agent encrypts.
+func isTunnel(document string) bool {
+	return document == documentSSH || strings.HasPrefix(document, documentPort)
 }

@@ -66,6 +66,7 @@ carries none), and 255 when it could not be held.`,
 		},
 	}
 	c.open.addFlags(cmd.Flags())
+	c.open.addEncryptionFlags(cmd.Flags())
 	c.handOn.addFlags(cmd.Flags())
 	return cmd
 }

@@ -42,7 +42,7 @@ const (
 func (c *Client) DataKey(ctx context.Context, r DataKeyRequest) (DataKey, error) {
 	call := call{op: opDataKey, subject: clean(r.KeyID)}
 	if r.Target == "" {
-		return DataKey{}, call.fail(CodeInvalidInput, "the target is not known, and the key is bound to it", "name it with --target", nil)
+		return DataKey{}, call.fail(CodeNoTarget, "the target is not known, and the key is bound to it", "name it with --target", nil)
 	}
 	size := int32(dataKeyBytes)
 	input := &kms.GenerateDataKeyInput{

@@ -139,7 +139,7 @@ func TestADataKeyIsBoundToATarget(t *testing.T) {
 	r := someSession()
 	r.Target = ""
 	_, err := isolatedClient(t, "http://127.0.0.1:1").DataKey(context.Background(), r)
-	if e := wantErrorCode(t, err, CodeInvalidInput); !strings.Contains(e.Hint, "--target") && e.Hint != "" {
+	if e := wantErrorCode(t, err, CodeNoTarget); !strings.Contains(e.Hint, "--target") {
 		t.Errorf("the hint is %q", e.Hint)
 	}
 }

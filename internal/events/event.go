@@ -36,6 +36,7 @@ type Started struct {
 type Ready struct {
 	SessionType  string
 	AgentVersion string // empty where there was no handshake
+	KMSKeyID     string // of an encrypted session; empty of any other
 }
 
 // Reconnecting is an attempt to get a lost link back.
@@ -98,6 +99,7 @@ func (e Started) members(l *line) {
 func (e Ready) members(l *line) {
 	l.text("session_type", e.SessionType)
 	l.text("agent_version", e.AgentVersion)
+	l.text("kms_key_id", e.KMSKeyID)
 }
 
 func (e Reconnecting) members(l *line) {

@@ -42,7 +42,7 @@ func TestTheLineOfEachEvent(t *testing.T) {
 		want    string
 	}{
 		{"started", 0, Started{"alice-0a1b", "i-0abc", "My-Doc"}, `"started","session_id":"alice-0a1b","target":"i-0abc","document":"My-Doc"}`},
-		{"ready", 0, Ready{"Standard_Stream", "3.3.1611.0"}, `"ready","session_type":"Standard_Stream","agent_version":"3.3.1611.0"}`},
+		{"ready", 0, Ready{"Standard_Stream", "3.3.1611.0", "k"}, `"ready","session_type":"Standard_Stream","agent_version":"3.3.1611.0","kms_key_id":"k"}`},
 		{"reconnecting", 0, Reconnecting{1, "EOF", 40 * time.Millisecond}, `"reconnecting","attempt":1,"reason":"EOF","for_ms":40}`},
 		{"resumed, in whole milliseconds", 0, Resumed{1999 * time.Microsecond}, `"resumed","after_ms":1}`},
 		{"paused, which has no members", 0, Paused{}, `"paused"}`},

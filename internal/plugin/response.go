@@ -22,6 +22,9 @@ type Response struct {
 	SessionID string
 	// StreamURL is the address of the data channel.
 	StreamURL string
+	// Target is the node, empty where whoever made the response did not tell:
+	// the service does not, start --no-connect does.
+	Target string
 
 	// held gives what nobody may see. It is a function because fmt shows what is
 	// in the fields of a struct that holds this one, whatever methods it has.
@@ -50,18 +53,23 @@ const (
 	memberSessionID = "SessionId"
 	memberToken     = "TokenValue"
 	memberStreamURL = "StreamUrl"
+	memberTarget    = "Target"
 	memberSession   = "session"
 )
 
-// NewResponse makes the response that StartSession would give.
-func NewResponse(sessionID, token, streamURL string) Response {
+// NewResponse makes the response that StartSession would give, and adds the target
+// unless it is empty.
+func NewResponse(sessionID, token, streamURL, target string) Response {
 	var members []member
 	for _, m := range []struct{ name, text string }{
-		{memberSessionID, sessionID}, {memberToken, token}, {memberStreamURL, streamURL},
+		{memberSessionID, sessionID}, {memberToken, token}, {memberStreamURL, streamURL}, {memberTarget, target},
 	} {
+		if m.text == "" && m.name == memberTarget {
+			continue
+		}
 		members = append(members, member{m.name, quote(m.text)})
 	}
-	return Response{SessionID: sessionID, StreamURL: streamURL, held: hold(token, members)}
+	return Response{SessionID: sessionID, StreamURL: streamURL, Target: target, held: hold(token, members)}
 }
 
 // quote writes s as JSON, with & < and > as they are, for people read it.
@@ -108,6 +116,10 @@ func ParseResponse(data []byte) (Response, error) {
 		if *want.to == "" {
 			return Response{}, fmt.Errorf("the response has no %s", want.name)
 		}
+	}
+	if _, ok := find(members, memberTarget); ok {
+		// Of another kind it is somebody else's member.
+		r.Target, _ = stringMember(members, memberTarget)
 	}
 	r.held = hold(token, members)
 	if r.SessionID == token {

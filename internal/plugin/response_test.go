@@ -173,7 +173,7 @@ func TestATokenShowsItselfNowhereButInTheDocument(t *testing.T) {
 	}
 	shown := []string{log.String(), string(encoded), r.String()}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%T"} {
-		shown = append(shown, fmt.Sprintf(verb, r), fmt.Sprintf(verb, &r), fmt.Sprintf(verb, h), fmt.Sprintf(verb, NewResponse(sessionID, secret, streamURL)))
+		shown = append(shown, fmt.Sprintf(verb, r), fmt.Sprintf(verb, &r), fmt.Sprintf(verb, h), fmt.Sprintf(verb, NewResponse(sessionID, secret, streamURL, "i-1")))
 	}
 	hex := fmt.Sprintf("%x", secret)
 	bytes := strings.Trim(fmt.Sprint([]byte(secret)), "[]")
@@ -209,7 +209,7 @@ func TestARegionIsThatOfTheDataChannel(t *testing.T) {
 }
 
 func TestAResponsePrintedIsTheServicesOwn(t *testing.T) {
-	doc, err := NewResponse("s-1", "t<&>", "wss://h/?a=1&b=2").Document()
+	doc, err := NewResponse("s-1", "t<&>", "wss://h/?a=1&b=2", "").Document()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func TestAResponsePrintedIsReadAgain(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 1))
 	for range 500 {
 		id, token, url := randomText(random), randomText(random)+"t", randomText(random)
-		made := NewResponse(id, token, url)
+		made := NewResponse(id, token, url, randomText(random))
 		document, err := made.Document()
 		if err != nil {
 			t.Fatal(err)
