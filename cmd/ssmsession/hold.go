@@ -69,7 +69,7 @@ func (o *opening) hold(ctx context.Context, e *env, body func(context.Context, s
 	o.onceOnly(&config)
 	clock.at("the data channel")
 	channel := stream.Open(ctx, config)
-	err = e.carry(ctx, channel, body)
+	err = o.carry(ctx, e, channel, body)
 	closed := (*stream.Closed)(nil)
 	if over = errors.As(err, &closed); !over {
 		if ofCommand(err) {
@@ -168,13 +168,13 @@ func (o *opening) start(ctx context.Context, e *env, svc *service) (api.Grant, e
 }
 
 // carry runs body over an open channel and tells when the session is ready.
-func (e *env) carry(ctx context.Context, channel *stream.Channel, body func(context.Context, session.Peer) error) (err error) {
+func (o *opening) carry(ctx context.Context, e *env, channel *stream.Channel, body func(context.Context, session.Peer) error) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	told := make(chan struct{})
 	wg.Go(func() {
 		defer close(told)
-		e.ready(ctx, channel)
+		o.ready(ctx, e, channel)
 	})
 	peer, rest := newIdler(&toldOf{Channel: channel, told: told}, e.collector)
 	defer func() {
@@ -208,7 +208,7 @@ func (t *toldOf) Started(ctx context.Context) (frame.Start, error) {
 }
 
 // ready tells that the session has begun, once it has.
-func (e *env) ready(ctx context.Context, channel *stream.Channel) {
+func (o *opening) ready(ctx context.Context, e *env, channel *stream.Channel) {
 	start, err := channel.Started(ctx)
 	if err != nil {
 		return // which body is told as well
@@ -216,6 +216,8 @@ func (e *env) ready(ctx context.Context, channel *stream.Channel) {
 	e.watch.Emit(events.Ready{SessionType: string(start.SessionType), AgentVersion: start.AgentVersion, KMSKeyID: start.KMSKeyID})
 	switch {
 	case start.CustomerMessage == "":
+	case o.unannounced: // stderr is a command's, or another program's
+		e.log.Debug("the agent says", "message", start.CustomerMessage)
 	case e.texts != nil && start.SessionType == frame.Port: // said before its bytes
 	case e.texts != nil:
 		e.texts.message(start.CustomerMessage)
