@@ -56,6 +56,7 @@ leaves no process and no file behind.`,
   ssmsession start ` + exampleTarget + `
 
   ssmsession emulator --deny StartSession
+  ssmsession emulator --kms-key arn:aws:kms:us-east-1:111122223333:key/1234
   ssmsession emulator --agent-version 3.0.222.0 --pace real
   ssmsession emulator --fault drop=5% --fault cut=after:30s,close`,
 		Args: atMost(0),
@@ -84,6 +85,7 @@ leaves no process and no file behind.`,
 	f.StringArrayVar(&c.cfg.Deny, "deny", nil, "API action or document that nobody may use; may be repeated")
 	f.StringVar(&c.cfg.MFACode, "mfa-code", emulator.DefaultMFACode, "six-digit code with which roles named mfa… are assumed")
 	f.StringVar(&c.cfg.AuthorizedKeys, "authorized-keys", "", "file to keep the keys of EC2 Instance Connect in, for an sshd of yours to read")
+	f.StringArrayVar(&c.cfg.KMSKeys, "kms-key", nil, "ARN of a KMS key to encrypt sessions with; more of them are keys that there are besides")
 	f.StringVar(&c.pace, "pace", string(emulator.PaceOff), "off, or real: the real agent's delays and the service's message limit")
 	f.StringArrayVar(&c.faults, "fault", nil, "what is to go wrong, such as drop=5%; may be repeated (see emulator fault)")
 	f.Uint64Var(&c.cfg.FaultSeed, "fault-seed", 0, "what the dice of faults are seeded with, to have a bad day again; 0 draws one")

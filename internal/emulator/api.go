@@ -50,6 +50,9 @@ func (s *Server) operations() map[string]operation {
 
 		eicPrefix + "SendSSHPublicKey": typedOperation(eicService, s.sendSSHPublicKey),
 
+		kmsPrefix + "GenerateDataKey": typedOperation(kmsService, s.generateDataKey),
+		kmsPrefix + "Decrypt":         typedOperation(kmsService, s.decrypt),
+
 		faultsTarget: ssmOperation(s.faultsAction),
 	}
 }
@@ -160,6 +163,8 @@ func (s *Server) callAPI(w http.ResponseWriter, r *http.Request, target string) 
 			op.service = ecsService
 		case strings.HasPrefix(target, eicPrefix):
 			op.service = eicService
+		case strings.HasPrefix(target, kmsPrefix):
+			op.service = kmsService
 		default:
 			op.service = "ssm"
 		}
@@ -179,8 +184,8 @@ func (s *Server) callAPI(w http.ResponseWriter, r *http.Request, target string) 
 	_, action, _ := strings.Cut(target, ".")
 	if s.denied(action) {
 		refused := s.accessDenied(op.service+":"+action, "arn:aws:"+op.service+":"+s.cfg.Region+":"+s.cfg.AccountID+":*")
-		if op.service == ecsService {
-			refused = ecsError(refused)
+		if op.service == ecsService || op.service == kmsService {
+			refused.member = "message"
 		}
 		return nil, refused
 	}

@@ -99,7 +99,11 @@ func newRequest(t testing.TB, s *Server, action, body string) *http.Request {
 func sign(t testing.TB, s *Server, r *http.Request, body string, key aws.Credentials, at time.Time) {
 	t.Helper()
 	hash := sha256.Sum256([]byte(body))
-	err := v4.NewSigner().SignHTTP(context.Background(), key, r, hex.EncodeToString(hash[:]), "ssm", s.cfg.Region, at)
+	service := "ssm"
+	if strings.HasPrefix(r.Header.Get("X-Amz-Target"), kmsPrefix) {
+		service = kmsService
+	}
+	err := v4.NewSigner().SignHTTP(context.Background(), key, r, hex.EncodeToString(hash[:]), service, s.cfg.Region, at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,6 +190,7 @@ type peer struct {
 	acks     map[int64]bool
 	paused   int
 	started  int
+	secret   *peerSecret // of an encrypted session
 }
 
 func dial(t testing.TB, s *Server, url string, header http.Header) (*websocket.Conn, *http.Response, error) {
@@ -197,7 +202,7 @@ func dial(t testing.TB, s *Server, url string, header http.Header) (*websocket.C
 // connect dials a data channel and opens it with the token.
 func connect(t testing.TB, s *Server, g grant) *peer {
 	t.Helper()
-	p := &peer{t: t, acks: map[int64]bool{}}
+	p := &peer{t: t, acks: map[int64]bool{}, secret: &peerSecret{server: s, sessionID: g.SessionID, targetID: "local"}}
 	p.reconnect(s, g)
 	t.Cleanup(func() { p.conn.Close() })
 	return p
@@ -237,6 +242,9 @@ func (p *peer) open(token string) {
 // send sends one message of input.
 func (p *peer) send(kind frame.PayloadType, payload []byte) {
 	p.t.Helper()
+	if kind == frame.Output {
+		payload = p.secret.seal(payload)
+	}
 	m := inputMessage(p.next, kind, payload)
 	p.next++
 	if err := p.conn.WriteMessage(websocket.BinaryMessage, m); err != nil {
@@ -290,6 +298,7 @@ func (p *peer) take(m *frame.Message) {
 			return
 		}
 		p.expected++
+		m.Payload = p.secret.open(p.t, m.PayloadType, m.Payload)
 		switch m.PayloadType {
 		case frame.Output:
 			p.output.Write(m.Payload)
@@ -299,7 +308,11 @@ func (p *peer) take(m *frame.Message) {
 			p.exit = string(m.Payload)
 		case frame.HandshakeRequest:
 			p.send(frame.HandshakeResponse, []byte(`{"ClientVersion":"1.2.650.0","ProcessedClientActions":`+
-				`[{"ActionType":"SessionType","ActionStatus":1,"ActionResult":null,"Error":""}],"Errors":null}`))
+				`[{"ActionType":"SessionType","ActionStatus":1,"ActionResult":null,"Error":""}`+p.secret.agree(p.t, m.Payload)+`],"Errors":null}`))
+		case frame.EncChallengeRequest:
+			p.send(frame.EncChallengeResponse, p.secret.answer(p.t, m.Payload))
+		case frame.HandshakeComplete:
+			p.secret.told = string(m.Payload)
 		}
 	case frame.Acknowledge:
 		n, err := frame.ParseAck(m.Payload)

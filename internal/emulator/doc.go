@@ -17,7 +17,8 @@
 //
 // What goes wrong on order (Fault) does so in three places: where a frame passes
 // from one leg to the other (faultLine), at the client's socket (fault_leg.go) and
-// where a call is answered (fault_set.go). The agent knows nothing of it.
+// where a call is answered (fault_set.go). Of encryption the agent does wrong itself
+// what only it can (agent.Faults); of the rest it knows nothing.
 //
 // The package shares nothing with the client but the codec in
 // internal/stream/frame, so that the two ends cannot share a bug.

@@ -3,7 +3,6 @@ package emulator
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -36,7 +35,7 @@ type DocumentParameter struct {
 }
 
 // DocumentInputs are the preferences of a document that mean something here.
-// Logging, encryption and RunAs do not.
+// Logging and RunAs do not. Encryption is the account's, for all documents.
 type DocumentInputs struct {
 	// IdleSessionTimeout and MaxSessionDuration are in minutes, as AWS has them
 	// (1 to 60, and 1 to 1440), or, here only, a Go duration such as "90s".
@@ -44,7 +43,7 @@ type DocumentInputs struct {
 	IdleSessionTimeout string       `json:"idleSessionTimeout"`
 	MaxSessionDuration string       `json:"maxSessionDuration"`
 	ShellProfile       ShellProfile `json:"shellProfile"`
-	KMSKeyID           string       `json:"kmsKeyId"` // must be empty
+	KMSKeyID           string       `json:"kmsKeyId"` // empty, or Config.KMSKeys' first
 }
 
 // ShellProfile is what is typed into a new shell, by system.
@@ -92,9 +91,6 @@ func (d *Document) check() error {
 	default:
 		return fmt.Errorf("sessionType is %q, not one of %s, %s, %s, %s", d.SessionType,
 			frame.StandardStream, frame.InteractiveCommands, frame.NonInteractiveCommands, frame.Port)
-	}
-	if d.Inputs.KMSKeyID != "" {
-		return errors.New("kmsKeyId is set, but encrypted sessions are not played")
 	}
 	if _, err := d.limits(); err != nil {
 		return err
@@ -166,8 +162,8 @@ type documents map[string]Document
 const defaultDocument = "SSM-SessionManagerRunShell"
 
 // newDocuments gives the built-in documents and the user's own, which may replace
-// them.
-func newDocuments(own []Document) (documents, error) {
+// them, for an account with KMS keys.
+func newDocuments(own []Document, kmsKeys []string) (documents, error) {
 	all := documents{}
 	for _, d := range slices.Concat(builtinDocuments(), portDocuments()) {
 		all[d.Name] = d
@@ -178,6 +174,9 @@ func newDocuments(own []Document) (documents, error) {
 		}
 		if err := d.check(); err != nil {
 			return nil, fmt.Errorf("session document %q: %w", d.Name, err)
+		}
+		if key := d.Inputs.KMSKeyID; key != "" && (len(kmsKeys) == 0 || key != kmsKeys[0]) {
+			return nil, fmt.Errorf("session document %q: kmsKeyId is %q, which is not the key of all sessions (--kms-key)", d.Name, key)
 		}
 		all[d.Name] = d
 	}

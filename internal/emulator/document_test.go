@@ -58,7 +58,6 @@ func TestBadDocuments(t *testing.T) {
 		`{` + good + `,"inputs":{"idleSessionTimeout":"61"}}`:                      "idleSessionTimeout",
 		`{` + good + `,"inputs":{"maxSessionDuration":"1441"}}`:                    "maxSessionDuration",
 		`{` + good + `,"inputs":{"maxSessionDuration":"soon"}}`:                    "maxSessionDuration",
-		`{` + good + `,"inputs":{"kmsKeyId":"arn:aws:kms:x"}}`:                     "kmsKeyId",
 		`{` + good + `,"parameters":{"a-b":{"type":"String"}}}`:                    "letters and digits",
 		`{` + good + `,"parameters":{"a":{"type":"Number"}}}`:                      "Number",
 		`{` + good + `,"parameters":{"a":{"type":"String","allowedPattern":"("}}}`: "allowedPattern",
@@ -67,8 +66,15 @@ func TestBadDocuments(t *testing.T) {
 			t.Errorf("%s: the error is %v, which does not name %q", text, err, want)
 		}
 	}
-	if _, err := newDocuments([]Document{{Name: "a b", SessionType: frame.StandardStream}}); err == nil {
+	if _, err := newDocuments([]Document{{Name: "a b", SessionType: frame.StandardStream}}, nil); err == nil {
 		t.Error("a document with a blank in its name is taken")
+	}
+	encrypted := []Document{{Name: "Doc", SessionType: frame.StandardStream, Inputs: DocumentInputs{KMSKeyID: kmsKey}}}
+	if _, err := newDocuments(encrypted, nil); err == nil || !strings.Contains(err.Error(), "kmsKeyId") {
+		t.Errorf("a document with a key that is not there: %v", err)
+	}
+	if _, err := newDocuments(encrypted, []string{kmsKey}); err != nil {
+		t.Errorf("a document with the key of all sessions: %v", err)
 	}
 }
 
@@ -99,7 +105,7 @@ func TestSubstitute(t *testing.T) {
 }
 
 func TestBuiltinDocuments(t *testing.T) {
-	all, err := newDocuments(nil)
+	all, err := newDocuments(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +151,7 @@ func TestPortProperties(t *testing.T) {
 }
 
 func TestPortDocuments(t *testing.T) {
-	all, err := newDocuments(nil)
+	all, err := newDocuments(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 // FaultKind names what goes wrong. FaultForms says what each does.
 type FaultKind string
 
-// The faults: of frames between the legs, of sockets, of the API.
+// The faults: of frames between the legs, of sockets, of the API, of encryption.
 const (
 	FaultDrop        FaultKind = "drop"
 	FaultDuplicate   FaultKind = "duplicate"
@@ -33,6 +33,12 @@ const (
 	FaultExpireTokens      FaultKind = "expire-tokens"
 	FaultExpireCredentials FaultKind = "expire-credentials"
 	FaultThrottle          FaultKind = "throttle"
+
+	FaultGenerateDataKey FaultKind = "generate-data-key"
+	FaultDecrypt         FaultKind = "decrypt"
+	FaultBadChallenge    FaultKind = "bad-challenge"
+	FaultBadOutput       FaultKind = "bad-output"
+	FaultLateEncryption  FaultKind = "late-encryption"
 )
 
 // Direction is the way of a frame, or of the bytes of a socket. Empty is both.
@@ -119,6 +125,11 @@ func faultForms() []faultForm {
 		{FaultExpireTokens, argDelay | argTimes | argWindow, 0, 0, "expire-tokens[=T][,TIMES][,WINDOW]", "tokens are good for T only; without T they are not at all"},
 		{FaultExpireCredentials, argWindow, 0, 0, "expire-credentials[=WINDOW]", "keys had before get ExpiredTokenException"},
 		{FaultThrottle, argRate | argTimes | argWindow, 0, argRate | argTimes, "throttle=N|times:N[,WINDOW]", "calls beyond N a second, or the first N, get ThrottlingException"},
+		{FaultGenerateDataKey, argCode | argTimes | argWindow, argCode, 0, "generate-data-key=CODE[,TIMES][,WINDOW]", "GenerateDataKey of KMS fails with this error"},
+		{FaultDecrypt, argCode | argTimes | argWindow, argCode, 0, "decrypt=CODE[,TIMES][,WINDOW]", "Decrypt of KMS fails with this error, the agent's too"},
+		{FaultBadChallenge, 0, 0, 0, "bad-challenge", "the agent's encryption challenge does not decrypt"},
+		{FaultBadOutput, argMessages, 0, 0, "bad-output[=after:N]", "one message of encrypted output does not decrypt, after N that do"},
+		{FaultLateEncryption, argMessages, argMessages, 0, "late-encryption=after:N", "the agent asks for encryption after N messages of output"},
 	}
 }
 
@@ -143,6 +154,17 @@ func formOf(kind FaultKind) (faultForm, error) {
 		kinds = append(kinds, string(form.kind))
 	}
 	return faultForm{}, fmt.Errorf("there is no fault %q; there are %s", kind, strings.Join(kinds, ", "))
+}
+
+// codesOf are the errors that a fault of some kind may name.
+func codesOf(kind FaultKind) []string {
+	switch kind {
+	case FaultResume:
+		return resumeCodes()
+	case FaultGenerateDataKey, FaultDecrypt:
+		return kmsCodes()
+	}
+	return nil
 }
 
 // resumeCodes are the errors that ResumeSession can be made to fail with.
@@ -232,7 +254,7 @@ func (f *Fault) readValue(text string) (argument, error) {
 		return argEnding, setOnce(&f.Ending, Ending(text))
 	case text == "once":
 		return argTimes, setOnce(&f.Times, 1)
-	case slices.Contains(resumeCodes(), text):
+	case slices.Contains(codesOf(f.Kind), text):
 		return argCode, setOnce(&f.Code, text)
 	case isPercent:
 		percent, err := parsePercent(number)
@@ -242,8 +264,8 @@ func (f *Fault) readValue(text string) (argument, error) {
 		return argRate, cmp.Or(err, setOnce(&f.Rate, rate))
 	}
 	duration, err := parseDuration(text)
-	if err != nil && f.Kind == FaultResume {
-		return 0, fmt.Errorf("%q is no error of it; there are %s", text, strings.Join(resumeCodes(), ", "))
+	if codes := codesOf(f.Kind); err != nil && codes != nil {
+		return 0, fmt.Errorf("%q is no error of it; there are %s", text, strings.Join(codes, ", "))
 	}
 	return argDelay, cmp.Or(err, setOnce(&f.Delay, duration))
 }
@@ -335,8 +357,8 @@ func (f Fault) check() error {
 		err = errors.New("a status that refuses is from 400 to 599")
 	case min(f.Delay, f.After, f.For) < 0 || min(f.Messages, f.Times, f.Rate) < 0:
 		err = errors.New("nothing is below zero")
-	case f.Code != "" && !slices.Contains(resumeCodes(), f.Code):
-		err = errors.New("the errors are " + strings.Join(resumeCodes(), ", "))
+	case f.Code != "" && !slices.Contains(codesOf(f.Kind), f.Code):
+		err = errors.New("the errors are " + strings.Join(codesOf(f.Kind), ", "))
 	}
 	if err != nil {
 		return form.error(f.String(), err)

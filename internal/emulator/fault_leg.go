@@ -95,10 +95,15 @@ func (s *session) count(l *leg, set *faultSet) {
 	relayed := l.faults.relayed
 	l.faults.mu.Unlock()
 	for i, f := range set.faults {
-		if f.Messages == relayed && set.allowed(i, s.id) {
+		if f.Messages == relayed && f.ofSockets() && set.allowed(i, s.id) {
 			s.strike(l, f)
 		}
 	}
+}
+
+// ofSockets tells whether the fault is one that happens to a leg as a whole.
+func (f Fault) ofSockets() bool {
+	return f.Kind == FaultCut || f.Kind == FaultHalfOpen || f.Kind == FaultPause
 }
 
 // strike makes a fault happen to a leg.
@@ -148,12 +153,7 @@ type legEvent struct {
 func legEvents(set *faultSet, opened time.Time) []legEvent {
 	var events []legEvent
 	for i, f := range set.all() {
-		switch f.Kind {
-		case FaultCut, FaultHalfOpen, FaultPause:
-		default:
-			continue
-		}
-		if f.Messages > 0 {
+		if !f.ofSockets() || f.Messages > 0 {
 			continue
 		}
 		from := set.since

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ssmsession/ssmsession/internal/emulator/agent"
 )
 
 // faultLimit is how many faults can be set at a time.
@@ -228,6 +230,26 @@ func (s *Server) resumeFault(sessionID string) error {
 		return errUnrecognizedClient
 	}
 	return common(f.Code, "Failed on order.")
+}
+
+// agentFaults are the faults that the agent of a session is to have. They are those
+// that are set when it starts.
+func (s *Server) agentFaults(sessionID string) agent.Faults {
+	var faults agent.Faults
+	for _, f := range s.faults.get().all() {
+		switch f.Kind {
+		case FaultBadChallenge:
+			faults.BadChallenge = true
+		case FaultBadOutput:
+			faults.BadOutput = f.Messages + 1
+		case FaultLateEncryption:
+			faults.LateEncryption = f.Messages
+		default: // not the agent's
+			continue
+		}
+		s.log.Info("fault", "session", sessionID, "fault", f)
+	}
+	return faults
 }
 
 // tokenLife is how long a token is good for that is given to a session now. Below

@@ -40,6 +40,12 @@ func TestParseFault(t *testing.T) {
 		"expire-credentials=after:10s,for:5s": {Kind: FaultExpireCredentials, After: 10 * time.Second, For: 5 * time.Second},
 		"throttle=5":                          {Kind: FaultThrottle, Rate: 5},
 		"throttle=times:3":                    {Kind: FaultThrottle, Times: 3},
+		"decrypt=AccessDeniedException,once":  {Kind: FaultDecrypt, Code: "AccessDeniedException", Times: 1},
+		"generate-data-key=DisabledException": {Kind: FaultGenerateDataKey, Code: "DisabledException"},
+		"bad-challenge":                       {Kind: FaultBadChallenge},
+		"bad-output":                          {Kind: FaultBadOutput},
+		"bad-output=after:3":                  {Kind: FaultBadOutput, Messages: 3},
+		"late-encryption=after:2":             {Kind: FaultLateEncryption, Messages: 2},
 	} {
 		got, err := ParseFault(spec)
 		if err != nil || got != want {
@@ -100,6 +106,10 @@ func TestBadFaults(t *testing.T) {
 		"throttle":                    "something is missing",
 		"throttle=5,times:3":          "something is said twice",
 		"throttle=+5":                 "is not understood",
+		"decrypt=TargetNotConnected":  "no error of it; there are AccessDeniedException, Depend",
+		"bad-challenge=once":          "it takes no once",
+		"bad-output=after:3s":         "it takes no after:3s",
+		"late-encryption":             "something is missing",
 	} {
 		f, err := ParseFault(spec)
 		if err == nil {
@@ -153,7 +163,8 @@ func TestFaultFormsAreComplete(t *testing.T) {
 		}
 		for arg, text := range map[argument]string{argPercent: "P%", argToward: "DIR", argTimes: "TIMES",
 			argMessages: "after:T|N", argCode: "CODE", argEnding: "close|reset", argStatus: "status:N"} {
-			has := strings.Contains(form.form, text) || arg == argTimes && strings.Contains(form.form, "times:N")
+			has := strings.Contains(form.form, text) || arg == argTimes && strings.Contains(form.form, "times:N") ||
+				arg == argMessages && strings.Contains(form.form, "after:N")
 			if has != (form.takes&arg != 0) {
 				t.Errorf("the form %s names %s: %v", form.form, text, has)
 			}

@@ -22,7 +22,7 @@ import (
 // Defaults of a Config.
 const (
 	DefaultListen       = "127.0.0.1:0"
-	DefaultAgentVersion = "3.3.0.0"
+	DefaultAgentVersion = "3.3.808.0" // the first that does all that is played
 	DefaultRegion       = "us-east-1"
 	DefaultAccountID    = "111122223333"
 )
@@ -73,8 +73,11 @@ type Config struct {
 	// removed by Close: a file with anything else in it is an error. Without one the
 	// call is refused.
 	AuthorizedKeys string
-	Pace           Pace
-	Limits         Limits
+	// KMSKeys are the ARNs of the keys that KMS has. With the first one all sessions
+	// are encrypted but tunnels; without any, none are.
+	KMSKeys []string
+	Pace    Pace
+	Limits  Limits
 	// Faults are set from the start (Server.SetFaults). FaultSeed is what their dice
 	// are seeded with, so that a bad day can be had again; zero: one is drawn.
 	Faults    []Fault
@@ -125,6 +128,9 @@ func (c *Config) check() error {
 	if !regexp.MustCompile(`^[0-9]{6}$`).MatchString(c.MFACode) {
 		return errors.New("the MFA code is not six digits")
 	}
+	if err := checkKeys(c.KMSKeys); err != nil {
+		return err
+	}
 	for _, t := range c.Targets {
 		if t.ID == "" || len(t.ID) > 400 {
 			return fmt.Errorf("target %q: an id has 1 to 400 bytes", t.ID)
@@ -157,6 +163,7 @@ type Server struct {
 	play      playFunc
 	faults    *faultSwitch
 	keys      *authorizedKeys
+	kms       *kms
 	sessions  sessions
 
 	ctx     context.Context // of all sessions; the cause is errStopped once Close is called
@@ -178,7 +185,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err := cfg.check(); err != nil {
 		return nil, &ConfigError{err}
 	}
-	documents, err := newDocuments(cfg.Documents)
+	documents, err := newDocuments(cfg.Documents, cfg.KMSKeys)
 	if err != nil {
 		return nil, err
 	}
@@ -204,6 +211,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		play:      agent.Run,
 		faults:    faults,
 		keys:      keys,
+		kms:       newKMS(cfg.KMSKeys),
 		sessions:  sessions{byID: map[string]*session{}},
 		serving:   make(chan error, 1),
 	}

@@ -31,6 +31,8 @@ func TestBadConfigs(t *testing.T) {
 		"an unknown pace":         {Config{Pace: "slow"}, "pace"},
 		"a version that is none":  {Config{AgentVersion: "latest"}, "agent version"},
 		"a target without an id":  {Config{Targets: []Target{{}}}, "target"},
+		"a key that is an alias":  {Config{KMSKeys: []string{"arn:aws:kms:us-east-1:111122223333:alias/x"}}, "KMS key"},
+		"a key twice":             {Config{KMSKeys: []string{kmsKey, kmsKey}}, "given twice"},
 		"a document without type": {Config{Documents: []Document{{Name: "Doc"}}}, "sessionType"},
 	} {
 		s, err := Start(context.Background(), test.cfg)

@@ -109,6 +109,7 @@ func (s *Server) begin(c caller, request sessionRequest) (grant, error) {
 		faults:       s.faults,
 	}
 	spec.agent = s.agentConfig(spec.id, resolved)
+	spec.agent.TargetID, spec.agent.KMS = spec.target, node{s, spec.target}
 	spec.agent.ContainerMode = request.target.container
 	one, err := s.sessions.start(s.ctx, spec)
 	if err != nil {
@@ -126,7 +127,11 @@ func (s *Server) agentConfig(sessionID string, document agent.Document) agent.Co
 		Version:   s.cfg.AgentVersion,
 		Document:  document,
 		Shell:     s.cfg.Shell,
+		Faults:    s.agentFaults(sessionID),
 		Log:       s.log,
+	}
+	if len(s.cfg.KMSKeys) > 0 {
+		cfg.KMSKeyID = s.cfg.KMSKeys[0]
 	}
 	if s.cfg.Pace == PaceReal {
 		cfg.Pace = agent.RealPace

@@ -45,6 +45,7 @@ type Leg interface {
 // Config says which session to play, and as what.
 type Config struct {
 	SessionID string
+	TargetID  string // of this node
 	// Version is the agent version to play, such as "3.3.0.0": what an older
 	// agent could not do, this one cannot either.
 	Version  string
@@ -61,6 +62,12 @@ type Config struct {
 	Dir string
 	// Pace slows the agent down as AWS's is; the zero value does not.
 	Pace Pace
+	// KMSKeyID is the key that sessions other than tunnels are encrypted with; empty:
+	// they are not. KMS is asked for the data key, and not nil then.
+	KMSKeyID string
+	KMS      Decrypter
+	// Faults are for trying clients.
+	Faults Faults
 	// Log gets what the agent has to tell, never a byte of payload. It may be nil.
 	Log *slog.Logger
 }
@@ -139,8 +146,14 @@ func Run(ctx context.Context, cfg Config, leg Leg) Result {
 			"of ssm agent, please update to latest version. Step name: %[1]s", cfg.Document.SessionType)}
 	}
 
+	late, err := newLateRequest(cfg)
+	if err != nil {
+		return failed(err.Error())
+	}
 	c, running := newChannel(ctx, leg, cfg.Version, s.log)
 	s.channel = c
+	c.encryption = newEncryption(cfg)
+	c.late = late
 	var owned sync.WaitGroup
 	owned.Go(c.receive)
 	owned.Go(c.process)
@@ -168,7 +181,7 @@ func (s *session) play(ctx context.Context) Result {
 	if kind == frame.NonInteractiveCommands {
 		s.channel.handle(command.input)
 	}
-	if kind == frame.NonInteractiveCommands || kind == frame.Port {
+	if kind == frame.NonInteractiveCommands || kind == frame.Port || s.channel.encryption != nil {
 		if err := s.handshake(ctx); err != nil {
 			if ctx.Err() != nil && !errors.Is(err, errRefused) {
 				return Result{Status: StatusCancelled}

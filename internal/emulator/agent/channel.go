@@ -51,6 +51,9 @@ type channel struct {
 
 	inbox     chan frame.Message // input, from receive to process
 	responses chan response      // handshake responses, from process to handshake
+	confirmed chan response      // answers to the encryption challenge, likewise
+
+	encryption *encryption // nil: none; see there whose it is
 
 	// Owned by process.
 	expected  int64
@@ -65,6 +68,8 @@ type channel struct {
 	id      uuid.UUID
 	control []byte
 	payload []byte
+	sealed  []byte
+	late    lateRequest
 
 	mu      sync.Mutex
 	changed *sync.Cond // paused, or whether out is empty
@@ -85,6 +90,7 @@ func newChannel(ctx context.Context, leg Leg, version string, log *slog.Logger) 
 		reacknowledges: since(version, reacknowledging),
 		inbox:          make(chan frame.Message, inboxLen),
 		responses:      make(chan response),
+		confirmed:      make(chan response),
 		early:          make(map[int64]frame.Message),
 		rto:            newRTO(),
 	}
@@ -132,8 +138,8 @@ func (c *channel) limit(running context.Context) {
 	}
 }
 
-// send sends one message of output. Empty payloads are skipped. While
-// publication is paused the message is only recorded.
+// send sends one message of output, encrypted if it is to be. Empty payloads are
+// skipped. While publication is paused the message is only recorded.
 //
 // AWS's agent writes first and records after; an acknowledgement that comes in
 // between is lost and the message sent again. On loopback that would happen
@@ -144,6 +150,22 @@ func (c *channel) send(t frame.PayloadType, payload []byte) error {
 	}
 	c.sending.Lock()
 	defer c.sending.Unlock()
+	if c.encryption != nil && hides(t) {
+		var err error
+		if c.sealed, err = c.encryption.sealOutput(c.sealed[:0], payload); err != nil {
+			return fmt.Errorf("encrypt message %d of output: %w", c.next, err)
+		}
+		payload = c.sealed
+	}
+	if err := c.sendNext(t, payload); err != nil || !c.late.due(t) {
+		return err
+	}
+	return c.sendNext(frame.HandshakeRequest, c.late.payload)
+}
+
+// sendNext sends a payload as it is, as the next message of output. The caller holds
+// sending.
+func (c *channel) sendNext(t frame.PayloadType, payload []byte) error {
 	m := frame.Message{
 		Type:        frame.OutputStreamData,
 		Created:     time.Now(),
@@ -408,30 +430,41 @@ func (c *channel) taken() {
 	}
 }
 
-// deliver has m handled and tells whether it was.
+// deliver has m handled and tells whether it was. Of input only the program's is
+// encrypted.
 func (c *channel) deliver(m *frame.Message) bool {
-	err := errNoKMS
-	switch m.PayloadType {
-	case frame.HandshakeResponse:
-		err = c.respond(m.Payload)
-	case frame.EncChallengeResponse:
-	default:
-		c.mu.Lock()
-		opened, handler := c.opened, c.handler
-		c.mu.Unlock()
-		switch {
-		case !opened:
-			return true // acknowledged and thrown away
-		case handler == nil:
-			err = errNotReady
-		default:
-			err = handler(m.PayloadType, m.Payload)
-		}
+	payload, err := m.Payload, error(nil)
+	if c.encryption != nil && m.PayloadType == frame.Output {
+		payload, err = c.encryption.open(payload)
+	}
+	if err == nil {
+		err = c.dispatch(m.PayloadType, payload)
 	}
 	if err != nil {
 		c.log.Debug("input not processed", "sequence", m.Sequence, "payload type", m.PayloadType, "err", err)
 	}
 	return err == nil
+}
+
+// dispatch gives a payload to whom it is for.
+func (c *channel) dispatch(t frame.PayloadType, payload []byte) error {
+	switch t {
+	case frame.HandshakeResponse:
+		return c.respond(payload)
+	case frame.EncChallengeResponse:
+		return c.confirm(payload)
+	}
+	c.mu.Lock()
+	opened, handler := c.opened, c.handler
+	c.mu.Unlock()
+	switch {
+	case !opened:
+		return nil // acknowledged and thrown away
+	case handler == nil:
+		return errNotReady
+	default:
+		return handler(t, payload)
+	}
 }
 
 // wait waits until ok, which is called with mu held, or for the end of ctx,

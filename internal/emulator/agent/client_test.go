@@ -63,6 +63,7 @@ type client struct {
 	results chan Result
 	cancel  context.CancelFunc
 
+	keys     *clientCipher // gather decrypts output with them; nil: there is nothing to
 	tolerant bool
 	seen     int64 // sequence number of the next message that is no repetition
 }
@@ -329,6 +330,9 @@ func (c *client) gather(why string, enough func(*transcript) bool) *transcript {
 		m := c.take(why + fmt.Sprintf(" (so far %.2000v)", tr.output))
 		switch m.Type {
 		case frame.OutputStreamData:
+			if c.keys != nil && hides(m.PayloadType) {
+				m.Payload = []byte(c.keys.open(c.t, m.Payload))
+			}
 			if len(m.Payload) > payloadSize+maxHeld {
 				c.t.Errorf("a payload has %d bytes", len(m.Payload))
 			}

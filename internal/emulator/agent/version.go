@@ -10,6 +10,8 @@ import (
 
 // The first agents that can do a thing (docs/protocol.md, "Version gates").
 const (
+	encryptedSessions      = "2.3.539"
+	randomChallenges       = "3.3.808" // in the encryption context
 	interactiveCommands    = "2.3.668"
 	nonInteractiveCommands = "3.0.1124"
 	ports                  = "2.3.672"
