@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
@@ -27,6 +28,7 @@ import (
 const (
 	badSession = "person-0123456789abcdef0"
 	badToken   = "AAEAATheTokenThatNobodyMaySee"
+	badKey     = "TheSecretKeyThatNobodyMaySee"
 	badLimit   = 30 * time.Second
 )
 
@@ -96,7 +98,7 @@ func (s *badService) host() string { return s.server.Listener.Addr().String() }
 func (s *badService) environment() []string {
 	trap := "http://" + s.trap.Addr().String()
 	return childEnv("AWS_ENDPOINT_URL="+s.server.URL, "AWS_REGION=us-east-1",
-		"AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY=secret",
+		"AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY="+badKey,
 		"HTTP_PROXY="+trap, "HTTPS_PROXY="+trap, "ALL_PROXY="+trap)
 }
 
@@ -140,6 +142,12 @@ func (s *badService) serve(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		says(http.StatusOK, marshal(grant{SessionID: named.SessionID}))(w, r)
+	case "GenerateDataKey":
+		if bytes.Contains(body, []byte(`"KeyId":"denied`)) {
+			refuses(http.StatusBadRequest, "AccessDeniedException", "no")(w, r)
+			return
+		}
+		says(http.StatusOK, marshal(map[string]any{"CiphertextBlob": []byte("blob"), "Plaintext": make([]byte, 64), "KeyId": "k"}))(w, r)
 	default:
 		s.t.Errorf("the program calls %s", call)
 	}

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"math/big"
 	"net"
@@ -352,7 +353,7 @@ func (row proxiedRow) test(t *testing.T, cert tls.Certificate, bundle string) {
 		"TRAP", s.trap.Addr().String(), "NOBODY", nobody.Addr().String())
 
 	env := childEnv("AWS_ENDPOINT_URL=https://"+api, "AWS_REGION=us-east-1",
-		"AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY=secret")
+		"AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY="+badKey)
 	if !row.untrusted {
 		env = append(env, "AWS_CA_BUNDLE="+bundle)
 	}
@@ -426,15 +427,21 @@ func listen(t *testing.T, serve func(net.Conn)) net.Listener {
 type ending struct {
 	status         int
 	stdout, stderr string
+	cpu            time.Duration // processor time
+	log, events    string
 }
 
 // endsInTime runs a program with somebody at its stdin who says nothing. One that
-// hangs tells where.
+// hangs tells where. Ours, by its name on PATH, also tells all that it can.
 func endsInTime(t *testing.T, limit time.Duration, started func(pid int), env []string, argv ...string) ending {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	var out, errs bytes.Buffer
+	log, events := filepath.Join(t.TempDir(), "log"), filepath.Join(t.TempDir(), "events")
+	if argv[0] == "ssmsession" {
+		argv = slices.Insert(argv, 1, "--debug", "--log-file", log, "--events", events)
+	}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = env, &out, &errs
 	cmd.Cancel = func() error {
@@ -455,7 +462,18 @@ func endsInTime(t *testing.T, limit time.Duration, started func(pid int), env []
 		t.Fatalf("%q has not ended in %v; stdout:\n%.1000s\nstderr:\n%.8000s", argv, limit, &out, &errs)
 	}
 	t.Logf("stderr:\n%.1000s", &errs)
-	return ending{cmd.ProcessState.ExitCode(), out.String(), errs.String()}
+	cpu := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	return ending{cmd.ProcessState.ExitCode(), out.String(), errs.String(), cpu, written(t, log), written(t, events)}
+}
+
+// written is what a file has; nothing if it is not there.
+func written(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	return string(data)
 }
 
 // Lines of stderr: those that tell of no failure, and what no line may have.
@@ -495,12 +513,17 @@ func (e ending) wantSays(t *testing.T, pattern string) {
 	if m := programmer.FindString(e.stderr); m != "" {
 		t.Errorf("stderr is for programmers, not for people: it has %q:\n%s", m, shown)
 	}
-	if m := unprinted.FindString(e.stderr); m != "" {
-		t.Errorf("stderr has the character %q:\n%s", m, shown)
+	for where, text := range map[string]string{"stderr": e.stderr, "the log": e.log, "events": e.events} {
+		if m := unprinted.FindString(text); m != "" {
+			t.Errorf("%s: there is the character %q:\n%.2000s", where, m, text)
+		}
 	}
-	for _, secret := range []string{badToken, proxyPassword} {
-		if strings.Contains(e.stderr+e.stdout, secret) {
-			t.Errorf("the secret %s is shown:\n%s", secret, shown)
+	login := base64.StdEncoding.EncodeToString([]byte(proxyUser + ":" + proxyPassword))
+	for _, secret := range []string{badToken, badKey, proxyPassword, login} {
+		for where, text := range map[string]string{"stdout": e.stdout, "stderr": e.stderr, "the log": e.log, "events": e.events} {
+			if strings.Contains(text, secret) {
+				t.Errorf("%s: the secret %s is shown:\n%.2000s", where, secret, text)
+			}
 		}
 	}
 }

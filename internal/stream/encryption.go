@@ -200,8 +200,12 @@ func (l *loop) opened(typ frame.PayloadType, payload []byte) ([]byte, bool) {
 	if !sealed(typ) || l.hand.key == nil {
 		return payload, true
 	}
+	if l.hand.failed != nil {
+		l.end = l.hand.failed // it was told so, and does not mind
+		return nil, false
+	}
 	if l.ciphers == nil {
-		l.end = ErrForged // nobody has the key yet, or it was refused
+		l.end = ErrForged // nobody has the key yet
 		return nil, false
 	}
 	plain, err := l.ciphers.open(payload)

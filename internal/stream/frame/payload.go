@@ -55,11 +55,18 @@ func (a Ack) Append(b []byte) []byte {
 	return append(b, ackEnd...)
 }
 
+// maxAck is the longest acknowledgement that is read, in bytes: agents and clients
+// write some 190.
+const maxAck = 512
+
 // ParseAck reads the sequence number that p acknowledges. Receivers use nothing
 // else of it.
 func ParseAck(p []byte) (int64, error) {
 	if n, ok := canonicalAck(p); ok {
 		return n, nil
+	}
+	if len(p) > maxAck {
+		return 0, fmt.Errorf("acknowledgement of %d bytes", len(p))
 	}
 	var v struct {
 		Sequence *int64 `json:"AcknowledgedMessageSequenceNumber"`
