@@ -24,7 +24,7 @@ FUZZTIME ?= 30s
 ## ---- before every commit ----
 
 .PHONY: check
-check: fmt-check tidy-check cross lint test ## Everything a change must pass; CI runs this
+check: fmt-check tidy-check deps-check cross lint test fuzz-briefly ## Everything a change must pass; CI runs this
 
 .PHONY: fmt-check
 fmt-check: ## Fail if gofmt -s would change a file
@@ -47,6 +47,23 @@ cross: ## Build and vet for every supported system and processor
 		go build ./... || exit 1; \
 		test "$$GOARCH" != amd64 || go vet ./... || exit 1; \
 	done
+
+.PHONY: deps
+deps: ## List the modules that we use, pinned, and why; then those that they bring into the program
+	@awk '/^\t/ && !/\/\/ indirect/ { why = $$0; sub(/^[^\/]*[^ ]* [^ ]* \/\/ /, "", why); printf "%-46s %-36s %s\n", $$1, $$2, why }' go.mod
+	@echo
+	@mkdir -p bin && go mod graph > bin/deps.graph
+	@go list -deps -f '{{with .Module}}{{if .Indirect}}{{.Path}} {{.Version}}{{end}}{{end}}' ./cmd/ssmsession | sort -u | \
+		while read -r path version; do \
+			printf '%-46s %-36s of %s\n' "$$path" "$$version" \
+				"$$(awk -v m="$$path@" 'index($$2, m) == 1 && $$1 ~ /@/ { sub(/@.*/, "", $$1); print $$1; exit }' bin/deps.graph)"; \
+		done
+
+# The reason stands where the version does, in go.mod.
+.PHONY: deps-check
+deps-check: ## Fail if a module that we use has no reason in go.mod
+	@echo "== reasons in go.mod"
+	@awk '/^\t/ && !/ \/\/ ./ { print $$1 " has no reason in go.mod"; bad = 1 } END { exit bad }' go.mod >&2
 
 # Files for another system are read only when linting for it. Tests are linted
 # for Linux, where all of them run: elsewhere some have helpers to spare.
@@ -90,6 +107,12 @@ clean: ## Remove what these commands made
 .PHONY: soak
 soak: ## Test the heavy properties at full size, for hours (PKG=./internal/...)
 	SOAK=1 CGO_ENABLED=1 go test -race -shuffle=on -count=1 -timeout 4h $(PKG)
+
+# By number and not by time: on a busy machine a target may not come to run in a
+# second, and go test then calls that a failure.
+.PHONY: fuzz-briefly
+fuzz-briefly: ## Fuzz every fuzz target with a few hundred inputs
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=300x
 
 # go test fuzzes one target at a time, so list them first: the names of a
 # package's targets come before the line that ends it, "ok <package> <time>".

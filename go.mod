@@ -3,27 +3,27 @@ module github.com/ssmsession/ssmsession
 go 1.26.0
 
 require (
-	github.com/aws/aws-sdk-go-v2 v1.48.0
-	github.com/aws/aws-sdk-go-v2/config v1.33.18
-	github.com/aws/aws-sdk-go-v2/credentials v1.21.0
-	github.com/aws/aws-sdk-go-v2/feature/ec2/imds v1.20.9
-	github.com/aws/aws-sdk-go-v2/service/kms v1.62.6
-	github.com/aws/aws-sdk-go-v2/service/ssm v1.82.0
-	github.com/aws/aws-sdk-go-v2/service/sts v1.52.0
-	github.com/aws/smithy-go v1.28.9
-	github.com/charmbracelet/x/vt v0.1.0
-	github.com/creack/pty v1.1.24
-	github.com/google/shlex v0.0.0-20191202100458-e7afc7fbc510
-	github.com/google/uuid v1.6.0
-	github.com/gorilla/websocket v1.5.3
-	github.com/rogpeppe/go-internal v1.16.0
-	github.com/spf13/cobra v1.10.2
-	github.com/spf13/pflag v1.0.9
-	github.com/xtaci/smux v1.5.58
-	golang.org/x/net v0.62.0
-	golang.org/x/sys v0.50.0
-	golang.org/x/term v0.48.0
-	golang.org/x/time v0.16.0
+	github.com/aws/aws-sdk-go-v2 v1.48.0 // API calls, their signatures and errors
+	github.com/aws/aws-sdk-go-v2/config v1.33.18 // region, profiles, endpoints, as the AWS CLI finds them
+	github.com/aws/aws-sdk-go-v2/credentials v1.21.0 // keys, roles, web identities, processes
+	github.com/aws/aws-sdk-go-v2/feature/ec2/imds v1.20.9 // credentials of the instance that we run on
+	github.com/aws/aws-sdk-go-v2/service/kms v1.62.6 // data keys of encrypted sessions
+	github.com/aws/aws-sdk-go-v2/service/ssm v1.82.0 // StartSession, ResumeSession, TerminateSession
+	github.com/aws/aws-sdk-go-v2/service/sts v1.52.0 // roles to be assumed, with MFA codes
+	github.com/aws/smithy-go v1.28.9 // the SDK's error types and logger
+	github.com/charmbracelet/x/vt v0.1.0 // tests: what a terminal shows
+	github.com/creack/pty v1.1.24 // the emulator's pty; tests
+	github.com/google/shlex v0.0.0-20191202100458-e7afc7fbc510 // the emulator's splitting of commands, as AWS's agent has it
+	github.com/google/uuid v1.6.0 // ids of messages
+	github.com/gorilla/websocket v1.5.3 // the data channel's socket
+	github.com/rogpeppe/go-internal v1.16.0 // tests: scripts of the command line
+	github.com/spf13/cobra v1.10.2 // commands, help, completion
+	github.com/spf13/pflag v1.0.9 // flags spelled as the AWS CLI's
+	github.com/xtaci/smux v1.5.58 // many connections over one tunnel, as agents have it
+	golang.org/x/net v0.62.0 // NO_PROXY, SOCKS5
+	golang.org/x/sys v0.50.0 // process groups, poll, Windows consoles
+	golang.org/x/term v0.48.0 // raw mode, the size of a terminal
+	golang.org/x/time v0.16.0 // the pace of sending
 )
 
 require (
