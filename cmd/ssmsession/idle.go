@@ -85,6 +85,15 @@ func (i *idler) Settled() bool {
 	return !ok || p.Settled()
 }
 
+// Alive passes on the question whether the connection works.
+func (i *idler) Alive(ctx context.Context) error {
+	p, ok := i.Peer.(interface{ Alive(context.Context) error })
+	if !ok {
+		return nil
+	}
+	return p.Alive(ctx)
+}
+
 func (i *idler) rest() {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/ssmsession/ssmsession/internal/crash"
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
 )
@@ -133,6 +135,7 @@ type Channel struct {
 	write   chan *piece   // Send to loop
 	read    chan *chunk   // loop to Recv
 	spent   chan *chunk   // Recv to loop
+	pings   chan *ping    // Alive to loop
 	flush   chan struct{} // closed by Close
 	closing sync.Once
 	started chan struct{} // closed once start is set
@@ -185,6 +188,7 @@ func Open(ctx context.Context, cfg Config) *Channel {
 		write:   make(chan *piece),
 		read:    make(chan *chunk),
 		spent:   make(chan *chunk, spareChunks),
+		pings:   make(chan *ping),
 		flush:   make(chan struct{}),
 		started: make(chan struct{}),
 		done:    make(chan struct{}),
@@ -267,6 +271,35 @@ func (c *Channel) Recv(ctx context.Context) (frame.PayloadType, []byte, error) {
 // Settled tells whether all that was sent has been acknowledged and there is a link:
 // silence is the far end's own, then.
 func (c *Channel) Settled() bool { return c.settled.Load() }
+
+// ping is the question of an Alive.
+type ping struct {
+	payload  []byte     // which the service gives back
+	answered chan error // has room for the one that comes
+}
+
+// Alive asks the service for a sign of life and returns nil once it has come: then
+// the connection works, and all that the service had passed on before is here,
+// though it may not have been read. Without a link, or when that is lost, it
+// returns an error. It is called by one goroutine at a time.
+func (c *Channel) Alive(ctx context.Context) error {
+	p := &ping{payload: []byte(uuid.NewString()), answered: make(chan error, 1)}
+	select {
+	case c.pings <- p:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-c.done:
+		return c.ended()
+	}
+	select {
+	case err := <-p.answered:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-c.done:
+		return c.ended()
+	}
+}
 
 // Started waits until the session has begun and tells what is known of it.
 func (c *Channel) Started(ctx context.Context) (frame.Start, error) {

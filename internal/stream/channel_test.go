@@ -704,6 +704,71 @@ func TestPingIsAnswered(t *testing.T) {
 	})
 }
 
+// alive asks whether the connection works, and gives the ping that went out for it.
+func alive(t *testing.T, r *Rig) (ping []byte, answer chan error) {
+	t.Helper()
+	answer = make(chan error, 1)
+	go func() { answer <- r.Channel.Alive(t.Context()) }()
+	sent := r.Socket().Raw()
+	if len(sent) != 1 {
+		t.Fatalf("Alive sent %q, want one ping", sent)
+	}
+	return sent[0], answer
+}
+
+func TestAliveWaitsForTheAnswerToItsOwnPing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := started(t, quiet())
+		first, answer := alive(t, r)
+		r.Socket().Inject(frame.Pong, []byte("keepalive"))
+		time.Sleep(time.Hour)
+		if len(answer) > 0 {
+			t.Fatalf("another ping's answer made it %v", <-answer)
+		}
+		r.Socket().Inject(frame.Pong, first)
+		if err := <-answer; err != nil {
+			t.Errorf("answered, it gives %v", err)
+		}
+
+		_, answer = alive(t, r)
+		r.Socket().Inject(frame.Pong, first)
+		r.Refuse(errors.New("nobody there"))
+		gone := errors.New("reset")
+		r.Socket().Cut(gone)
+		if err := <-answer; !errors.Is(err, gone) {
+			t.Errorf("on a lost connection it gives %v", err)
+		}
+		if err := r.Channel.Alive(t.Context()); err == nil {
+			t.Error("without a connection it gives no error")
+		}
+		r.Refuse(nil)
+		time.Sleep(10 * time.Second)
+		r.Sent()
+		last, answer := alive(t, r)
+		r.Socket().Inject(frame.Pong, last)
+		if err := <-answer; err != nil {
+			t.Errorf("on the next connection it gives %v", err)
+		}
+	})
+}
+
+func TestAliveEndsWithItsContextAndItsChannel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := started(t, quiet())
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := r.Channel.Alive(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("in its time it gives %v", err)
+		}
+		r.Sent()
+		_, answer := alive(t, r)
+		r.Inject(ChannelClosed(""))
+		if err := <-answer; !errors.Is(err, io.EOF) {
+			t.Errorf("at the end of the session it gives %v", err)
+		}
+	})
+}
+
 func TestABlockedSocketDoesNotStopReceiving(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := started(t, quiet())

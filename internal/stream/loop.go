@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,7 @@ type loop struct {
 	spare   *frame.Batch // empty, the next pending; nil while it is with the writer, or in done
 	muteAt  time.Time    // when the writer failed; zero while it works
 	pingAt  time.Time    // when to ping next
+	asked   *ping        // by Alive, and not yet answered; nil for none
 	dialed  chan dialed  // nil while no dial is under way
 	dials   int          // attempts since the last link
 	lostAt  time.Time    // when the last link ended
@@ -170,6 +172,8 @@ func (l *loop) run(ctx context.Context) error {
 			}
 		case k := <-l.keyed:
 			l.takeKey(time.Now(), k)
+		case l.asked = <-l.ch.pings:
+			l.ask()
 		case <-flush:
 			flush = nil
 			l.flushing = time.Now()
@@ -311,6 +315,26 @@ func (l *loop) fill(now time.Time) {
 	}
 }
 
+// errNoLink is what Alive is told where there is none.
+var errNoLink = errors.New("there is no connection")
+
+// ask sends the ping of an Alive.
+func (l *loop) ask() {
+	if l.link == nil {
+		l.answerAlive(errNoLink)
+		return
+	}
+	l.pending.Add(frame.Ping, l.asked.payload)
+}
+
+// answerAlive answers the Alive that waits, if one does.
+func (l *loop) answerAlive(err error) {
+	if l.asked != nil {
+		l.asked.answered <- err
+		l.asked = nil
+	}
+}
+
 // dial begins one attempt to get a link, unless the session is over.
 func (l *loop) dial() {
 	if l.end != nil || l.cfg.NoRedial && !l.lostAt.IsZero() {
@@ -396,6 +420,7 @@ func (l *loop) adopt(now time.Time, d dialed) error {
 func (l *loop) unlink(now time.Time, why error) {
 	l.link.close()
 	l.link, l.pending, l.spare = nil, nil, nil
+	l.answerAlive(why)
 	l.lastErr = why
 	if l.lostAt.IsZero() || l.dials == 0 {
 		l.lostAt = now
@@ -434,6 +459,9 @@ func (l *loop) handle(now time.Time, b *frame.Batch) {
 				l.pending.Add(frame.Pong, p)
 			}
 		case frame.Pong:
+			if l.asked != nil && bytes.Equal(p, l.asked.payload) {
+				l.answerAlive(nil)
+			}
 		default:
 			l.message(now, p)
 		}
