@@ -22,6 +22,7 @@ type env struct {
 
 	interrupts interrupts // of this process
 	collector  *collector // of this process
+	haste      int        // of the checks of exec; 0 but in tests
 	*report
 }
 

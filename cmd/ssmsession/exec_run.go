@@ -20,11 +20,19 @@ import (
 )
 
 // run runs the command, on a target without sh as far as that goes.
-func (c *execCommand) run(ctx context.Context, cmd *cobra.Command) error {
+func (c *execCommand) run(ctx context.Context, cmd *cobra.Command) (err error) {
 	c.hintInput()
 	defer c.hintInput()
 	ctx, stop := c.limit.begin(ctx, c.timeout, c.grace)
 	defer stop()
+	if c.open.target != localTarget { // whose emulator is the session's own
+		c.open.shared = &sharing{}
+		defer func() {
+			if late := errors.Join(c.open.shared.end()...); late != nil {
+				err = c.env.and(err, late)
+			}
+		}()
+	}
 	x := session.Exec{Mode: c.mode(), Nonce: remote.NewNonce(), Binary: c.binary}
 	command, err := c.line(&x)
 	if err != nil {
@@ -76,7 +84,9 @@ func (c *execCommand) attempt(ctx context.Context, x session.Exec, command strin
 	maps.Copy(parameters, c.parameters)
 	c.open.document, c.open.parsed = cmp.Or(c.document, document), parameters
 	c.env.result.Document, c.env.result.SessionID = c.open.document, ""
-	err := c.open.hold(ctx, c.env, func(ctx context.Context, peer session.Peer) error { return c.body(ctx, peer, x) })
+	connected := make(connection, 1)
+	c.env.noticed = connected.notice
+	err := c.open.hold(ctx, c.env, func(ctx context.Context, peer session.Peer) error { return c.body(ctx, peer, x, connected) })
 	switch {
 	case err == nil: // nobody's status is a success
 		err = session.ErrNoStatus
@@ -87,7 +97,7 @@ func (c *execCommand) attempt(ctx context.Context, x session.Exec, command strin
 }
 
 // body runs x over one data channel.
-func (c *execCommand) body(ctx context.Context, peer session.Peer, x session.Exec) (err error) {
+func (c *execCommand) body(ctx context.Context, peer session.Peer, x session.Exec, connected connection) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -114,6 +124,9 @@ func (c *execCommand) body(ctx context.Context, peer session.Peer, x session.Exe
 		}
 	default:
 		x.NotText = c.notText(x.Mode)
+	}
+	if x.Mode == session.Streams {
+		x.Check = c.newChecks(x.Nonce, connected)
 	}
 	return x.Run(ctx, peer)
 }

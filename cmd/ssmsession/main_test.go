@@ -19,6 +19,7 @@ const patience = 60 * time.Second
 // too (roles).
 func TestMain(m *testing.M) {
 	parts := map[string]func(){"ssmsession": main, pluginName: main}
+	parts["hasty"] = hasty
 	maps.Copy(parts, roles())
 	maps.Copy(parts, tunnelRoles())
 	testscript.Main(m, parts)

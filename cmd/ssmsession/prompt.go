@@ -21,6 +21,9 @@ func (e *env) prompt() func(ctx context.Context, question string) (string, error
 		if e.people.raw.Load() {
 			return "", errors.New("nothing can be asked while the terminal belongs to a session")
 		}
+		if ctx.Value(unattended{}) != nil {
+			return "", errors.New("nothing is asked of a user who did not begin it")
+		}
 		e.people.printf("%s: ", oneLine(question))
 		line, err := readLine(ctx, e.in)
 		if err != nil {
@@ -30,6 +33,9 @@ func (e *env) prompt() func(ctx context.Context, question string) (string, error
 		return strings.TrimSpace(line), nil
 	}
 }
+
+// unattended is the key of a context in which nothing is asked.
+type unattended struct{}
 
 // readLine reads what a terminal gives at once, which is a line: nothing typed
 // after it is lost. As of any read of a terminal, its goroutine is left behind if

@@ -168,6 +168,20 @@ func (p Program) Plain() (string, error) {
 	return bounded(p.Argv)
 }
 
+// The statuses of a Probe. Any other tells that it could not look.
+const (
+	ProbeAsked  = 0 // the wrapper was there and has been asked
+	ProbeNobody = 3 // there is none
+)
+
+// Probe is the command line, run plain in a session of its own, that asks the
+// wrapper of the Streams with nonce for a sign: [NONCE] on each of its two outputs,
+// as they are sent, between two bytes of the command's. With binary it is not
+// encoded. The command notices nothing.
+func Probe(nonce string) string {
+	return "sh -c " + quote(fill(probeText, nonce))
+}
+
 // plainArgv is what of Argv travels as words of the command line: nothing, where
 // the runner has them all in it.
 func (p Program) plainArgv() []string {

@@ -48,7 +48,7 @@ func shells(t *testing.T) map[string][]string {
 		}
 		// And with no bash to go to.
 		for _, tool := range []string{
-			"cat", "kill", "sleep", "dd", "base64", "od", "head", "stty", "rm", "env", "true", "printf", "setsid", "pwd", "ps",
+			"cat", "kill", "sleep", "dd", "base64", "od", "head", "stty", "rm", "env", "true", "printf", "setsid", "pwd", "ps", "sed", "tr",
 		} {
 			if path, err := exec.LookPath(tool); err == nil {
 				if err := os.Symlink(path, filepath.Join(dir, tool)); err != nil {
@@ -293,6 +293,157 @@ func TestAnInterruptReachesTheCommandAndItsChildren(t *testing.T) {
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait() // of no interest
 		})
+	}
+}
+
+// streaming is a command in the streamed form whose outputs are read by the test.
+type streaming struct {
+	t              *testing.T
+	env            []string
+	nonce          string
+	cmd            *exec.Cmd
+	stdout, stderr io.ReadCloser
+}
+
+func startStreaming(t *testing.T, env []string, line string, binary bool) *streaming {
+	t.Helper()
+	s := &streaming{t: t, env: env, nonce: NewNonce()}
+	command, err := Program{Argv: []string{"sh", "-c", line}}.Streams(s.nonce, binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cmd = agent(t, env, command)
+	if s.stdout, err = s.cmd.StdoutPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if s.stderr, err = s.cmd.StderrPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = s.cmd.Process.Kill()
+		_ = s.cmd.Wait() // of no interest
+	})
+	return s
+}
+
+// until reads an output until enough has come.
+func (s *streaming) until(from io.Reader, enough func(string) bool) string {
+	s.t.Helper()
+	var got strings.Builder
+	for b := make([]byte, 1024); !enough(got.String()); {
+		n, err := from.Read(b)
+		got.Write(b[:n])
+		if err != nil {
+			s.t.Fatalf("the output ended with %v; there came %q", err, got.String())
+		}
+	}
+	return got.String()
+}
+
+// probe runs a probe as an agent would, and gives its status.
+func (s *streaming) probe() int {
+	s.t.Helper()
+	cmd := agent(s.t, s.env, Probe(s.nonce))
+	out, err := cmd.CombinedOutput()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) || len(out) > 0 {
+		s.t.Fatalf("the probe says %q, %v", out, err)
+	}
+	return cmd.ProcessState.ExitCode()
+}
+
+func (s *streaming) sign() string { return "[" + s.nonce + "]" }
+
+func TestAProbeIsAnsweredOnBothOutputs(t *testing.T) {
+	t.Parallel()
+	for name, env := range shells(t) {
+		for _, binary := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, binary %t", name, binary), func(t *testing.T) {
+				t.Parallel()
+				gate := filepath.Join(t.TempDir(), "gate")
+				if err := syscall.Mkfifo(gate, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				s := startStreaming(t, env, `trap 'echo hit' USR1; echo ready; read x <'`+gate+`'; echo end; exit 7`, binary)
+				out := s.until(s.stdout, func(s string) bool { return strings.HasSuffix(s, "\n") })
+				errs := ""
+				const times = 3 // one after another
+				for range times {
+					if status := s.probe(); status != ProbeAsked {
+						t.Fatalf("the probe's status is %d", status)
+					}
+					out += s.until(s.stdout, func(got string) bool { return strings.HasSuffix(got, s.sign()) })
+					errs += s.until(s.stderr, func(got string) bool { return strings.HasSuffix(got, s.sign()) })
+				}
+				if err := os.WriteFile(gate, []byte("\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				plain := func(got string) string {
+					text := strings.ReplaceAll(got, s.sign(), "")
+					if binary {
+						if len(text) == 0 || text[len(text)-1] != '\n' {
+							return ""
+						}
+						return string(decode(t, []byte(text)))
+					}
+					return text
+				}
+				ended := func(before string) func(string) bool {
+					return func(got string) bool { return marker.Match(after([]byte(plain(before+got)), s.nonce)) }
+				}
+				out += s.until(s.stdout, ended(out))
+				errs += s.until(s.stderr, ended(errs))
+				stdout, status := cut(t, s.nonce, "stdout", []byte(plain(out)))
+				stderr, _ := cut(t, s.nonce, "stderr", []byte(plain(errs)))
+				if stdout != "ready\nend\n" || stderr != "" || status != 7 {
+					t.Errorf("around the signs there are %q, %q, status %d", stdout, stderr, status)
+				}
+			})
+		}
+	}
+}
+
+// A pipe that nobody reads keeps neither the other output's sign nor the end of the
+// command.
+func TestAProbeIsAnsweredOnTheOutputThatIsRead(t *testing.T) {
+	t.Parallel()
+	for name, env := range shells(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startStreaming(t, env, `printf ready >&2; while :; do echo line; done`, false)
+			s.until(s.stderr, func(got string) bool { return got == "ready" })
+			for range 2 {
+				if status := s.probe(); status != ProbeAsked {
+					t.Fatalf("the probe's status is %d", status)
+				}
+				if got := s.until(s.stderr, func(got string) bool { return strings.HasSuffix(got, "]") }); got != s.sign() {
+					t.Errorf("stderr says %q", got)
+				}
+			}
+			// Now it is read, and both signs come, whole and between lines.
+			got := s.until(s.stdout, func(got string) bool { return strings.Count(got, s.sign()) == 2 })
+			if rest := strings.NewReplacer(s.sign(), "", "line\n", "").Replace(got); len(rest) >= len("line\n") {
+				t.Errorf("besides lines and signs stdout has %q", rest)
+			}
+			if err := s.cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, s.stdout); err != nil { // ends with whoever holds the pipe
+				t.Errorf("the end of stdout is %v", err)
+			}
+		})
+	}
+}
+
+func TestAProbeFindsNobody(t *testing.T) {
+	t.Parallel()
+	for name, env := range shells(t) {
+		s := &streaming{t: t, env: env, nonce: NewNonce()}
+		if status := s.probe(); status != ProbeNobody {
+			t.Errorf("%s: where there is no command the probe's status is %d", name, status)
+		}
 	}
 }
 

@@ -59,6 +59,9 @@ type Exec struct {
 	// Kill gives a value when the command's process group is to be killed; only
 	// in Framed, nil for never.
 	Kill <-chan struct{}
+	// Check finds out whether the output of a command that says nothing would
+	// still come; only in Streams.
+	Check Check
 	// NotText is told once, at the first output that is not UTF-8, in which
 	// stream that was: "stdout" or "stderr". An agent may have changed such
 	// output. Nil for nobody; never called for what travels encoded.
@@ -146,7 +149,11 @@ func (x Exec) Run(ctx context.Context, peer Peer) error {
 	default:
 		sides = append(sides, x.interrupts)
 	}
-	return carry(ctx, peer, newReceiver(x, feed).run, sides...)
+	r := newReceiver(x, feed)
+	if r.watch != nil {
+		sides = append(sides, r.watch.run)
+	}
+	return carry(ctx, peer, r.run, sides...)
 }
 
 // interrupts passes interrupts on as the key that a terminal knows, and that the

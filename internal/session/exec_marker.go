@@ -7,29 +7,33 @@ import (
 )
 
 // marked passes on what comes before the marker, which is [NONCE STATUS] with a
-// status of 0 to 255, and swallows what follows it. Nothing is held back but what
-// may be the marker's beginning.
+// status of 0 to 255, and swallows what follows it. It takes the signs of the
+// wrapper, [NONCE], out of what it passes on. Nothing is held back but what may be
+// the beginning of either.
 type marked struct {
 	out    io.Writer
-	begin  []byte // of the marker, up to its status; nil when there will be none
-	held   []byte // of a marker, as far as it has come
+	begin  []byte // of a marker or a sign, up to what tells them apart; nil when there will be none
+	held   []byte // of one, as far as it has come
 	status int
 	done   bool // the marker has come, and all before it was passed on
+	signs  int  // come since they were last counted
+	fresh  bool // something was passed on since the last sign, or since it was set to false
 }
 
 // maxStatus is the longest status in a marker, in digits.
 const maxStatus = 3
 
 func newMarked(out io.Writer, nonce string) *marked {
-	begin := []byte("[" + nonce + " ")
-	return &marked{out: out, begin: begin, held: make([]byte, 0, len(begin)+maxStatus+1)}
+	begin := []byte("[" + nonce)
+	return &marked{out: out, begin: begin, held: make([]byte, 0, len(begin)+1+maxStatus+1)}
 }
 
 // Write takes what comes next. A marker has no bracket but its first byte, so
 // that after a match which fails the next can only begin where it failed.
 func (m *marked) Write(p []byte) (int, error) {
+	size := len(p)
 	if m.begin == nil {
-		return len(p), m.pass(p)
+		return size, m.pass(p)
 	}
 	before := len(m.held) // of what is held, from an earlier Write
 	for i := 0; i < len(p) && !m.done; {
@@ -52,26 +56,36 @@ func (m *marked) Write(p []byte) (int, error) {
 		}
 		m.held = append(m.held, p[i])
 		i++
-		if whole {
-			err := m.pass(p[:i-len(m.held)+before])
-			m.done = err == nil
-			return len(p), err
+		if !whole {
+			continue
 		}
+		err := m.pass(p[:i-len(m.held)+before])
+		if sign := len(m.held) == len(m.begin)+1; !sign || err != nil {
+			m.done = err == nil
+			return size, err
+		}
+		m.signs++
+		m.fresh = false
+		m.held, before = m.held[:0], 0
+		p, i = p[i:], 0
 	}
 	if m.done {
-		return len(p), nil
+		return size, nil
 	}
-	return len(p), m.pass(p[:len(p)-len(m.held)+before])
+	return size, m.pass(p[:len(p)-len(m.held)+before])
 }
 
 // match tells whether c can follow what is held, and whether it is the last byte
-// of a marker.
+// of a marker or a sign.
 func (m *marked) match(c byte) (fits, whole bool) {
 	n := len(m.held)
-	if n < len(m.begin) {
+	switch {
+	case n < len(m.begin):
 		return c == m.begin[n], false
+	case n == len(m.begin):
+		return c == ' ' || c == ']', c == ']'
 	}
-	status := m.held[len(m.begin):]
+	status := m.held[len(m.begin)+1:]
 	if c >= '0' && c <= '9' {
 		return len(status) < maxStatus, false
 	}
@@ -97,6 +111,7 @@ func (m *marked) pass(p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}
+	m.fresh = true
 	_, err := m.out.Write(p)
 	return err
 }

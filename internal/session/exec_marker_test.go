@@ -3,6 +3,9 @@ package session
 import (
 	"bytes"
 	"errors"
+	"math/rand/v2"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -40,6 +43,10 @@ func TestMarkerEndsAStream(t *testing.T) {
 		{"a status too high is output", mark("256"), mark("256"), false, 0},
 		{"so is one too long", mark("0001"), mark("0001"), false, 0},
 		{"and none at all", mark(""), mark(""), false, 0},
+		{"a sign is taken out", "a" + sign + "b", "ab", false, 0},
+		{"signs around a marker", sign + "a" + sign + mark("7") + sign, "a", true, 7},
+		{"a sign in a beginning", cut + sign + "x", cut + "x", false, 0},
+		{"a marker that is only one without a sign", mark("3")[:10] + sign + mark("3")[10:], mark("3"), false, 0},
 		{"and one with a sign", mark("-1"), mark("-1"), false, 0},
 		{"another nonce is output", "[1" + mark("0")[1:], "[1" + mark("0")[1:], false, 0},
 		{"brackets are output", "[[[]]][", "[[[]]][", false, 0},
@@ -160,28 +167,67 @@ func TestSinkTellsWhatIsNotText(t *testing.T) {
 	}
 }
 
-// FuzzMarker: however the output is cut, the same comes out of it, and only a
-// marker is missing.
+// output is what a stream has in it and how it ends, found in another way.
+func output(sent string) (out string, done bool, status int) {
+	all := regexp.MustCompile(`\[` + nonce + `(?: (\d{1,3}))?\]`)
+	for {
+		at := all.FindStringSubmatchIndex(sent)
+		if at == nil {
+			return out + sent, false, 0
+		}
+		out += sent[:at[0]]
+		if at[2] >= 0 {
+			if status, _ = strconv.Atoi(sent[at[2]:at[3]]); status <= 255 {
+				return out, true, status
+			}
+			out += sent[at[0]:at[1]]
+		}
+		sent = sent[at[1]:]
+	}
+}
+
+// FuzzMarker: however the output is cut, the same comes out of it, and only signs
+// and a marker, with what follows it, are missing.
 func FuzzMarker(f *testing.F) {
 	f.Add("hello"+mark("7")+"rest", uint8(3))
 	f.Add("[[["+mark("300")+mark("3"), uint8(1))
 	f.Add(mark("12")[:35], uint8(30))
-	f.Fuzz(func(t *testing.T, sent string, n uint8) {
-		var whole, cut bytes.Buffer
-		a, b := newMarked(&whole, nonce), newMarked(&cut, nonce)
-		inPieces(t, a, sent, len(sent), 1)
-		inPieces(t, b, sent, int(n)+1, int(n)+1)
-		if err := errors.Join(a.flush(), b.flush()); err != nil {
+	f.Add("a"+sign+"b"+sign[:20]+sign+mark("0"), uint8(7))
+	f.Add(mark("12")[:35]+sign+" 1]"+sign, uint8(2))
+	f.Fuzz(func(t *testing.T, sent string, n uint8) { checkMarked(t, sent, int(n)+1) })
+}
+
+// checkMarked sends a stream whole and in pieces of n bytes.
+func checkMarked(t *testing.T, sent string, n int) {
+	t.Helper()
+	want, done, status := output(sent)
+	for _, size := range []int{max(1, len(sent)), n} {
+		var out bytes.Buffer
+		m := newMarked(&out, nonce)
+		inPieces(t, m, sent, size, size)
+		if err := m.flush(); err != nil {
 			t.Fatal(err)
 		}
-		if whole.String() != cut.String() || a.done != b.done || a.done && a.status != b.status {
-			t.Fatalf("whole %q, %v, %d; in pieces of %d %q, %v, %d",
-				whole.String(), a.done, a.status, int(n)+1, cut.String(), b.done, b.status)
+		if out.String() != want || m.done != done || done && m.status != status {
+			t.Fatalf("%q in pieces of %d gives %q, %t, %d; want %q, %t, %d",
+				sent, size, out.String(), m.done, m.status, want, done, status)
 		}
-		if !strings.HasPrefix(sent, whole.String()) || !a.done && whole.String() != sent {
-			t.Fatalf("of %q there came %q", sent, whole.String())
+	}
+}
+
+func TestMarkersAndSignsAnywhere(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4)) //nolint:gosec // the same cases each time
+	pieces := []string{
+		sign, sign, mark("0"), mark("255"), mark("256"), mark(""), "[", "]", " ", "7", nonce, "a", "é", "\n",
+		sign[:1], sign[:17], sign[:33], mark("12")[:34], mark("12")[:36], "x" + sign[1:],
+	}
+	for range 20_000 {
+		var sent strings.Builder
+		for range random.IntN(8) {
+			sent.WriteString(pieces[random.IntN(len(pieces))])
 		}
-	})
+		checkMarked(t, sent.String(), 1+random.IntN(50))
+	}
 }
 
 func BenchmarkMarker(b *testing.B) {

@@ -24,7 +24,9 @@ type execStream struct {
 	sink        *sink
 	marked      *marked
 	base64, hex *digits
-	seen        bool // something has come
+	raw         *marked // of a stream that is base64 with signs in it; or nil
+	seen        bool    // something has come
+	pulse       pulse
 }
 
 func newExecStream(name string, out io.Writer, nonce string) *execStream {
@@ -33,9 +35,9 @@ func newExecStream(name string, out io.Writer, nonce string) *execStream {
 	return s
 }
 
-// decode takes digits that d knows. What follows the marker is of no interest,
-// mistakes included.
-func (s *execStream) decode(d *digits, p []byte) error {
+// decode takes digits that d, or what is in front of it, knows. What follows the
+// marker is of no interest, mistakes included.
+func (s *execStream) decode(d io.Writer, p []byte) error {
 	if s.marked.done {
 		return nil
 	}
@@ -64,7 +66,8 @@ type receiver struct {
 	stdout, stderr *execStream
 	frames         *frames // nil but for Framed
 	words          words
-	code           int // the agent's, or NoCode
+	code           int    // the agent's, or NoCode
+	watch          *watch // nil where nobody checks
 }
 
 func newReceiver(x Exec, told frameListener) *receiver {
@@ -81,6 +84,7 @@ func newReceiver(x Exec, told frameListener) *receiver {
 			s.base64, s.hex = newBase64(s.marked), newHex(s.marked)
 		case r.binary:
 			s.base64 = newBase64(s.marked)
+			s.raw = newMarked(s.base64, x.Nonce)
 		case x.NotText != nil:
 			s.sink.notText = func() {
 				r.stdout.sink.notText, r.stderr.sink.notText = nil, nil
@@ -97,17 +101,22 @@ func newReceiver(x Exec, told frameListener) *receiver {
 	if x.Mode == Framed {
 		r.frames = &frames{nonce: x.Nonce, stdout: r.stdout, stderr: r.stderr, told: told}
 	}
+	if x.Mode == Streams && x.Check.Ask != nil {
+		r.watch = newWatch(x.Check, r.stdout, r.stderr)
+	}
 	return r
 }
 
 // run takes what comes until the command is over.
 func (r *receiver) run(ctx context.Context, peer Peer) error {
-	wait := ctx
+	wait, stop := r.watch.bound(ctx)
+	defer stop()
 	for {
 		typ, p, err := peer.Recv(wait)
 		if err != nil {
 			return r.ended(ctx, err)
 		}
+		r.watch.taking()
 		switch typ {
 		case frame.Output:
 			err = r.output(p)
@@ -117,10 +126,11 @@ func (r *receiver) run(ctx context.Context, peer Peer) error {
 			first := r.code == NoCode
 			if r.code, err = frame.ParseExitCode(p); first && r.mode != Plain {
 				var cancel context.CancelFunc
-				wait, cancel = context.WithTimeoutCause(ctx, lostGrace, errSilent)
+				wait, cancel = context.WithTimeoutCause(wait, lostGrace, errSilent)
 				defer cancel() // of the one first
 			}
 		}
+		r.watch.taken()
 		if r.over() {
 			r.stdout.sink.end()
 			r.stderr.sink.end()
@@ -145,7 +155,7 @@ func (r *receiver) output(p []byte) error {
 	case r.frames != nil:
 		return r.frames.take(p)
 	case r.binary:
-		return r.stdout.decode(r.stdout.base64, p)
+		return r.stdout.decode(r.stdout.raw, p)
 	}
 	if err := r.errorBytes(r.words.release()); err != nil {
 		return err
@@ -176,7 +186,7 @@ func (r *receiver) errors(p []byte) error {
 // errorBytes takes what belongs to the command's stderr.
 func (r *receiver) errorBytes(p []byte) error {
 	if r.binary {
-		return r.stderr.decode(r.stderr.base64, p)
+		return r.stderr.decode(r.stderr.raw, p)
 	}
 	_, err := r.stderr.marked.Write(p)
 	return err
@@ -190,7 +200,8 @@ func (r *receiver) ended(ctx context.Context, err error) error {
 			return err
 		}
 	}
-	silent := errors.Is(err, errSilent)
+	unheard := (*unheardError)(nil)
+	silent := errors.Is(err, errSilent) || errors.As(err, &unheard)
 	if ctx.Err() != nil || !silent && !errors.Is(err, io.EOF) {
 		return err
 	}

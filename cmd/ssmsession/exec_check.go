@@ -1,0 +1,108 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/ssmsession/ssmsession/internal/api"
+	"github.com/ssmsession/ssmsession/internal/remote"
+	"github.com/ssmsession/ssmsession/internal/session"
+	"github.com/ssmsession/ssmsession/internal/stream"
+)
+
+// checkLimit is how long the session of a check may take, from StartSession to its
+// end.
+const checkLimit = time.Minute
+
+// errCheckLimit is why one took too long.
+var errCheckLimit = fmt.Errorf("no answer within %s", checkLimit)
+
+// connection tells whether the data channel has a connection. It holds the last
+// change that was not taken.
+type connection chan bool
+
+// notice takes what happens to the data channel. It is called by one goroutine.
+func (c connection) notice(n stream.Notice) {
+	if n.Kind != stream.Reconnecting && n.Kind != stream.Resumed {
+		return
+	}
+	select {
+	case <-c:
+	default:
+	}
+	c <- n.Kind == stream.Resumed // has room: nobody else gives
+}
+
+// checks has sessions of its own ask the wrapper of one command for a sign.
+type checks struct {
+	env   *env
+	open  opening // a copy
+	nonce string
+	once  sync.Once // for what people are told
+}
+
+// newChecks makes those of a command that is held by c.open. There are none on
+// "local", where nothing gets lost between two ends.
+func (c *execCommand) newChecks(nonce string, connected connection) session.Check {
+	if c.open.target == localTarget {
+		return session.Check{}
+	}
+	k := &checks{env: c.env, open: c.open, nonce: nonce}
+	k.open.unannounced = true
+	k.open.document = cmp.Or(c.document, documentStreams)
+	k.open.parsed = map[string][]string{"command": {remote.Probe(nonce)}, "separateOutputStream": {"true"}}
+	maps.Copy(k.open.parsed, c.parameters)
+	return session.Check{Ask: k.ask, Link: connected, Haste: c.env.haste}
+}
+
+// ask is for session.Check. People hear of the first failure only.
+func (k *checks) ask(ctx context.Context) (found bool, err error) {
+	k.env.log.Debug("checking whether the output still comes")
+	status, err := k.hold(ctx)
+	if expired := (*api.Error)(nil); errors.As(err, &expired) && expired.Expired() {
+		k.open.shared.forget() // the user may have logged in meanwhile
+		status, err = k.hold(ctx)
+	}
+	if err == nil && status != remote.ProbeAsked && status != remote.ProbeNobody {
+		err = errors.New("the target has no way to look for it")
+	}
+	k.env.log.Debug("checked", "status", status, "error", err)
+	if err != nil && ctx.Err() == nil {
+		k.once.Do(func() {
+			why := err.Error()
+			if p := explain(err); p != nil {
+				why = p.message
+			}
+			k.env.warn("cannot check whether the output still comes: %s; --timeout bounds the wait", oneLine(why))
+		})
+	}
+	return status == remote.ProbeAsked, err
+}
+
+// hold holds the session of one check, of which nobody is told.
+func (k *checks) hold(ctx context.Context) (status int, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, checkLimit, errCheckLimit)
+	defer cancel()
+	e := &env{
+		in: k.env.in, out: k.env.out, err: k.env.err, getenv: k.env.getenv, version: k.env.version, commit: k.env.commit,
+		collector: k.env.collector,
+		report:    &report{people: &people{out: io.Discard}, quiet: true, log: k.env.log.With("of", "a check"), result: &result{}},
+	}
+	open := k.open
+	err = open.hold(context.WithValue(ctx, unattended{}, true), e, func(ctx context.Context, peer session.Peer) error {
+		return session.Exec{Mode: session.Plain, Out: io.Discard, Err: io.Discard}.Run(ctx, peer)
+	})
+	if told := (*session.Status)(nil); errors.As(err, &told) {
+		return told.Code, nil
+	}
+	if err == nil {
+		err = session.ErrNoStatus
+	}
+	return 0, err
+}
