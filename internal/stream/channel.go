@@ -144,7 +144,8 @@ type Channel struct {
 	err     error
 	stats   Stats
 
-	settled atomic.Bool // set by the loop
+	given   atomic.Int64 // pieces that the loop was given
+	settled atomic.Int64 // those that are acknowledged if it is all, else -1; set by the loop
 
 	last   *chunk // with the caller of Recv
 	pieces sync.Pool
@@ -235,6 +236,7 @@ func (c *Channel) Send(ctx context.Context, t frame.PayloadType, p []byte) error
 		out.typ, out.buf = t, append(out.buf[:0], p[:n]...)
 		select {
 		case c.write <- out:
+			c.given.Add(1)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-c.done:
@@ -270,7 +272,7 @@ func (c *Channel) Recv(ctx context.Context) (frame.PayloadType, []byte, error) {
 
 // Settled tells whether all that was sent has been acknowledged and there is a link:
 // silence is the far end's own, then.
-func (c *Channel) Settled() bool { return c.settled.Load() }
+func (c *Channel) Settled() bool { return c.settled.Load() == c.given.Load() }
 
 // ping is the question of an Alive.
 type ping struct {

@@ -29,6 +29,7 @@ type loop struct {
 
 	dialCtx context.Context // of what this has others do: to dial, to fetch a key
 	keyed   chan keyed      // nil while no data key is fetched
+	given   int64           // pieces that came from Send
 
 	link    *link
 	pending *frame.Batch // what goes to the socket next; not nil while there is a link
@@ -145,7 +146,11 @@ func (l *loop) run(ctx context.Context) error {
 			read = l.ch.read
 		}
 		l.arm(timer, now, out != nil)
-		l.ch.settled.Store(l.link != nil && l.snd.empty())
+		if l.link != nil && l.snd.empty() {
+			l.ch.settled.Store(l.given)
+		} else {
+			l.ch.settled.Store(-1)
+		}
 
 		select {
 		case b := <-in:
@@ -706,6 +711,7 @@ func (l *loop) begin(s frame.Start) {
 
 // push numbers what a Send handed over.
 func (l *loop) push(p *piece) {
+	l.given++
 	limit, seal := maxPayload, l.ciphers != nil && p.typ == frame.Output
 	if seal {
 		limit -= sealOverhead
