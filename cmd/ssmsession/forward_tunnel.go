@@ -241,8 +241,16 @@ func (l *life) carry(ctx context.Context, peer session.Peer) error {
 		},
 	}.Run(ctx, peer)
 	l.opening.told = isClosed(l.began)
+	if closed := (*stream.Closed)(nil); !l.opening.told && errors.As(err, &closed) {
+		err = &notReadyError{err}
+	}
 	return err
 }
+
+// notReadyError is a session that was closed before it was ready.
+type notReadyError struct{ error }
+
+func (e *notReadyError) Unwrap() error { return e.error }
 
 // isClosed tells whether a channel that nobody sends on was closed.
 func isClosed(c <-chan struct{}) bool {

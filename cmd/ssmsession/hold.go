@@ -276,7 +276,7 @@ func (e *env) conclude(err error, closed *stream.Closed, begun bool) error {
 	case closed.Incomplete:
 		return &failure{code: "Incomplete",
 			err: errors.New("the session was closed before all of its output had arrived")}
-	case !begun && closed.Output != "":
+	case (!begun || e.texts == nil && errors.As(err, new(*notReadyError))) && closed.Output != "":
 		// Without a word of the service's it is a command that had nothing to
 		// say and ended before that was clear.
 		return &failure{code: "NotBegun", err: fmt.Errorf("the session was closed before it began: %s", closed.Output)}

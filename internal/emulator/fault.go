@@ -13,7 +13,8 @@ import (
 // FaultKind names what goes wrong. FaultForms says what each does.
 type FaultKind string
 
-// The faults: of frames between the legs, of sockets, of the API, of encryption.
+// The faults: of frames between the legs, of sockets, of the API, of encryption, of
+// the handshake.
 const (
 	FaultDrop        FaultKind = "drop"
 	FaultDuplicate   FaultKind = "duplicate"
@@ -39,6 +40,8 @@ const (
 	FaultBadChallenge    FaultKind = "bad-challenge"
 	FaultBadOutput       FaultKind = "bad-output"
 	FaultLateEncryption  FaultKind = "late-encryption"
+
+	FaultLateOpen FaultKind = "late-open"
 )
 
 // Direction is the way of a frame, or of the bytes of a socket. Empty is both.
@@ -66,7 +69,7 @@ type Fault struct {
 	Kind     FaultKind
 	Percent  float64 // of the frames, above 0 and up to 100
 	Toward   Direction
-	Delay    time.Duration // of a frame; or the life of a token
+	Delay    time.Duration // of a frame, or of the agent; or the life of a token
 	After    time.Duration // that it begins after
 	Messages int           // that it begins after, relayed on a socket either way
 	For      time.Duration // that it goes on for
@@ -130,6 +133,7 @@ func faultForms() []faultForm {
 		{FaultBadChallenge, 0, 0, 0, "bad-challenge", "the agent's encryption challenge does not decrypt"},
 		{FaultBadOutput, argMessages, 0, 0, "bad-output[=after:N]", "one message of encrypted output does not decrypt, after N that do"},
 		{FaultLateEncryption, argMessages, argMessages, 0, "late-encryption=after:N", "the agent asks for encryption after N messages of output"},
+		{FaultLateOpen, argDelay, argDelay, 0, "late-open=T", "the agent throws input away that comes less than T after the handshake"},
 	}
 }
 

@@ -244,6 +244,8 @@ func (s *Server) agentFaults(sessionID string) agent.Faults {
 			faults.BadOutput = f.Messages + 1
 		case FaultLateEncryption:
 			faults.LateEncryption = f.Messages
+		case FaultLateOpen:
+			faults.LateOpening = f.Delay
 		default: // not the agent's
 			continue
 		}

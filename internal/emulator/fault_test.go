@@ -46,6 +46,7 @@ func TestParseFault(t *testing.T) {
 		"bad-output":                          {Kind: FaultBadOutput},
 		"bad-output=after:3":                  {Kind: FaultBadOutput, Messages: 3},
 		"late-encryption=after:2":             {Kind: FaultLateEncryption, Messages: 2},
+		"late-open=5ms":                       {Kind: FaultLateOpen, Delay: 5 * time.Millisecond},
 	} {
 		got, err := ParseFault(spec)
 		if err != nil || got != want {
@@ -110,6 +111,7 @@ func TestBadFaults(t *testing.T) {
 		"bad-challenge=once":          "it takes no once",
 		"bad-output=after:3s":         "it takes no after:3s",
 		"late-encryption":             "something is missing",
+		"late-open=once":              "it takes no once",
 	} {
 		f, err := ParseFault(spec)
 		if err == nil {

@@ -357,7 +357,7 @@ func TestFaultsOfTheAgent(t *testing.T) {
 	})
 	for spec, want := range map[string]agent.Faults{
 		"bad-challenge": {BadChallenge: true}, "bad-output": {BadOutput: 1}, "bad-output=after:3": {BadOutput: 4},
-		"late-encryption=after:2": {LateEncryption: 2}, "drop=1%": {},
+		"late-encryption=after:2": {LateEncryption: 2}, "late-open=1s": {LateOpening: time.Second}, "drop=1%": {},
 	} {
 		setFaults(t, s, spec)
 		connect(t, s, mustStart(t, s, `{"Target":"local"}`)).wantClosed()

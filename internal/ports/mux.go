@@ -25,6 +25,10 @@ const (
 	keepAliveInterval = 10 * time.Second
 )
 
+// Nop is a frame that means nothing. It may be sent between others, by a client
+// that wants to know whether the far end takes anything.
+const Nop = "\x01\x03\x00\x00\x00\x00\x00\x00"
+
 // ErrMuxClosed is what a Mux and its streams return after Close.
 var ErrMuxClosed = errors.New("the multiplexer is closed")
 

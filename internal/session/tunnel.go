@@ -20,10 +20,14 @@ const DefaultHalfCloseWait = 2 * time.Second
 // terminateGrace bounds how long the end of a session may take to be sent.
 const terminateGrace = time.Second
 
-// settleTime is how long after the start nothing of a connection is sent. An agent
-// takes its handshake for complete only after it has said so, and throws away what
-// it acknowledges in between (docs/protocol.md, "Handshake").
+// settleTime is how long after the start nothing is sent. An agent takes its
+// handshake for complete only after it has said so, and throws away what it
+// acknowledges in between (docs/protocol.md, "Handshake").
 const settleTime = 50 * time.Millisecond
+
+// settleTick is how often to look whether the agent has acknowledged what was sent
+// then.
+const settleTick = 5 * time.Millisecond
 
 // The agents from which on something holds (docs/protocol.md, "Version gates").
 const (
@@ -61,7 +65,8 @@ type TunnelKind int
 
 // The kinds of event.
 const (
-	// TunnelReady comes once, when connections can be carried.
+	// TunnelReady comes once, when connections can be carried: a session that the
+	// agent closes at once, because of its destination, is never ready.
 	TunnelReady TunnelKind = iota
 	// TunnelOpened is a connection that is being carried. Whether the
 	// destination took it is not known yet.

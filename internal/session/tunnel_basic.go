@@ -46,7 +46,6 @@ func (t Tunnel) runBasic(ctx context.Context, peer Peer) (over bool, err error) 
 		over = ctx.Err() == nil
 		cancel(err)
 	})
-	t.Notify(TunnelEvent{Kind: TunnelReady})
 	err = r.accept(ctx)
 	cancel(nil)
 	receiving.Wait()
@@ -59,6 +58,7 @@ func (r *basicRun) accept(ctx context.Context) error {
 	for {
 		select {
 		case <-settled:
+			r.Notify(TunnelEvent{Kind: TunnelReady})
 			conns = r.Conns
 		case conn, ok := <-conns:
 			if !ok {

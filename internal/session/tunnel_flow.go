@@ -73,16 +73,20 @@ type flow struct {
 }
 
 func newFlow(conn net.Conn, spare *buffers, peer Peer) *flow {
-	settled := func() bool { return true }
-	if p, ok := peer.(settler); ok {
-		settled = p.Settled
-	}
-	return &flow{conn: conn, spare: spare, settled: settled, began: time.Now()}
+	return &flow{conn: conn, spare: spare, settled: settledOf(peer), began: time.Now()}
 }
 
 // settler is a Peer that knows whether all that was sent has been acknowledged,
 // over a link that is there.
 type settler interface{ Settled() bool }
+
+// settledOf asks a Peer that; one that does not know has always settled.
+func settledOf(peer Peer) func() bool {
+	if p, ok := peer.(settler); ok {
+		return p.Settled
+	}
+	return func() bool { return true }
+}
 
 func (f *flow) heard() { f.last.Store(int64(time.Since(f.began))) }
 

@@ -44,8 +44,10 @@ func (t Tunnel) runMux(ctx context.Context, peer Peer, agent string) (over bool,
 	if err != nil {
 		return false, err
 	}
-	t.Notify(TunnelEvent{Kind: TunnelReady})
-	err = r.accept(ctx)
+	if err = r.settle(ctx); err == nil {
+		t.Notify(TunnelEvent{Kind: TunnelReady})
+		err = r.accept(ctx)
+	}
 	if err != nil && ctx.Err() == nil {
 		// The session has ended. What had come is still given to those who read.
 		drained := time.AfterFunc(drainLimit, func() { cancel(err) })
@@ -59,16 +61,43 @@ func (t Tunnel) runMux(ctx context.Context, peer Peer, agent string) (over bool,
 	return link.over, errors.Join(err, closeErr)
 }
 
+// settle waits until the agent has its tunnel, or ends. It has none as long as it
+// does not acknowledge input; it closes the session when it does not know the name
+// of the destination, or is forbidden the address.
+func (r *muxRun) settle(ctx context.Context) error {
+	if err := r.wait(ctx, time.After(settleTime)); err != nil {
+		return err
+	}
+	if err := r.peer.Send(ctx, frame.Output, []byte(ports.Nop)); err != nil {
+		return err
+	}
+	for !settledOf(r.peer)() {
+		if err := r.wait(ctx, time.After(settleTick)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wait waits for a time, or for an end, which is the error.
+func (r *muxRun) wait(ctx context.Context, timer <-chan time.Time) error {
+	select {
+	case <-timer:
+		return nil
+	case <-r.mux.Done():
+		return r.mux.Err()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // accept carries connections until something ends, and says what: nil when Conns
 // was closed and all have ended.
 func (r *muxRun) accept(ctx context.Context) error {
 	ended := make(chan struct{})
-	settled := time.After(settleTime)
-	var conns <-chan net.Conn // nobody's until then
+	conns := r.Conns
 	for {
 		select {
-		case <-settled:
-			conns = r.Conns
 		case conn, ok := <-conns:
 			if ok {
 				r.conns.Go(func() { r.carry(conn) })

@@ -15,6 +15,7 @@ import (
 
 	"github.com/xtaci/smux"
 
+	"github.com/ssmsession/ssmsession/internal/ports"
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
 )
 
@@ -72,10 +73,12 @@ var errReset = errors.New("connection reset")
 // tunnelPeer is the Peer of a Port session, without a network between.
 type tunnelPeer struct {
 	start   frame.Start
-	toAgent chan []byte // bytes
+	toAgent chan []byte        // bytes
+	tried   chan time.Duration // when the agent was tried, since the start of the test
 	flags   chan frame.FlagValue
 	coming  chan message
 	ended   chan struct{} // closed once err is set
+	made    time.Time
 	err     error
 }
 
@@ -83,9 +86,11 @@ func newTunnelPeer(start frame.Start) *tunnelPeer {
 	return &tunnelPeer{
 		start:   start,
 		toAgent: make(chan []byte),
+		tried:   make(chan time.Duration, 1),
 		flags:   make(chan frame.FlagValue, 100),
 		coming:  make(chan message),
 		ended:   make(chan struct{}),
+		made:    time.Now(),
 	}
 }
 
@@ -108,6 +113,13 @@ func (p *tunnelPeer) Send(ctx context.Context, t frame.PayloadType, b []byte) er
 		default:
 			p.flags <- flag
 			return nil
+		}
+	}
+	if string(b) == ports.Nop {
+		select {
+		case p.tried <- time.Since(p.made):
+			return nil
+		default: // it has been tried
 		}
 	}
 	select {
@@ -186,6 +198,7 @@ type tunnelRig struct {
 	tunnel  Tunnel
 	conns   chan net.Conn
 	peer    *tunnelPeer
+	far     Peer // what the Tunnel has: peer, or one around it
 	agent   *smux.Session
 	conn    *agentConn
 	cancel  context.CancelCauseFunc
@@ -200,6 +213,7 @@ type tunnelRig struct {
 // the error of serve is a destination that refuses.
 func newTunnelRig(t testing.TB, version string, serve func(net.Conn) error) *tunnelRig {
 	r := &tunnelRig{t: t, conns: make(chan net.Conn), peer: newTunnelPeer(startOf(version)), result: make(chan error, 1), stopped: make(chan struct{})}
+	r.far = r.peer
 	r.tunnel = Tunnel{Conns: r.conns, Notify: r.notify}
 	if serve == nil {
 		return r
@@ -271,7 +285,7 @@ func (r *tunnelRig) of(kind TunnelKind) (events []TunnelEvent) {
 func (r *tunnelRig) run() {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.t.Context()))
 	r.cancel = cancel
-	go func() { r.result <- r.tunnel.Run(ctx, r.peer) }()
+	go func() { r.result <- r.tunnel.Run(ctx, r.far) }()
 }
 
 // connect gives the local program's end of a new connection.
@@ -284,6 +298,11 @@ func (r *tunnelRig) connect() *half {
 // stop ends the agent, and what Run returned.
 func (r *tunnelRig) stop() error {
 	r.cancel(errStopped)
+	return r.over()
+}
+
+// over gives what Run returned, and ends the agent.
+func (r *tunnelRig) over() error {
 	err := <-r.result
 	if r.agent != nil {
 		r.agent.Close()

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ssmsession/ssmsession/internal/ports"
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
 )
 
@@ -29,19 +30,91 @@ func TestTunnelSendsNothingAtOnce(t *testing.T) {
 						t.Errorf("the local program cannot write: %v", err)
 					}
 				}()
-				synctest.Wait()
-				if len(r.of(TunnelReady)) != 1 {
-					t.Error("it is not ready at once")
-				}
 				<-r.peer.toAgent
 				if took := time.Since(began); took != settleTime {
 					t.Errorf("the agent was sent something after %v, want %v", took, settleTime)
+				}
+				if len(r.of(TunnelReady)) != 1 {
+					t.Error("it is not ready")
 				}
 				<-wrote
 				r.stop()
 			})
 		})
 	}
+}
+
+// slowAgent is one that acknowledges nothing before taken is closed.
+type slowAgent struct {
+	*tunnelPeer
+	taken chan struct{}
+}
+
+func (p *slowAgent) Settled() bool {
+	select {
+	case <-p.taken:
+		return true
+	default:
+		return false
+	}
+}
+
+// A destination that is forbidden or not known ends the session just after the
+// handshake, or after the search for the name: it was never ready.
+func TestTunnelIsNotReadyBeforeTheAgentIs(t *testing.T) {
+	closed := errors.New("forbidden")
+	for _, tt := range []struct {
+		what    string
+		version string
+		after   time.Duration
+		ready   bool
+	}{
+		{"closed at once", "3.3.0.0", 15 * time.Millisecond, false},
+		{"closed after a long search for the name", "3.3.0.0", 5 * time.Second, false},
+		{"one connection after another, closed at once", "2.3.714.0", 15 * time.Millisecond, false},
+		{"one connection after another, closed later", "2.3.714.0", settleTime + 1, true},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r := newTunnelRig(t, tt.version, nil)
+				r.far = &slowAgent{r.peer, make(chan struct{})}
+				go func() {
+					time.Sleep(tt.after)
+					r.peer.end(closed)
+				}()
+				r.run()
+				if err := r.over(); !errors.Is(err, closed) {
+					t.Errorf("the end was told as %v, want the session's", err)
+				}
+				if got := len(r.of(TunnelReady)) > 0; got != tt.ready {
+					t.Errorf("ready was told: %t, want %t", got, tt.ready)
+				}
+			})
+		})
+	}
+}
+
+func TestTunnelIsReadyOnceTheAgentTakesInput(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newTunnelRig(t, "3.3.0.0", nil)
+		agent := &slowAgent{r.peer, make(chan struct{})}
+		r.far = agent
+		r.run()
+		if after := <-r.peer.tried; after != settleTime {
+			t.Errorf("the agent was tried after %v, want %v", after, settleTime)
+		}
+		time.Sleep(time.Minute)
+		if len(r.of(TunnelReady)) != 0 {
+			t.Error("ready was told before the agent had acknowledged anything")
+		}
+		close(agent.taken)
+		time.Sleep(settleTick)
+		synctest.Wait()
+		if len(r.of(TunnelReady)) != 1 {
+			t.Error("ready was not told when the agent had acknowledged it")
+		}
+		r.stop()
+	})
 }
 
 func TestTunnelEcho(t *testing.T) {
@@ -291,10 +364,13 @@ func wantFlags(t *testing.T, p *tunnelPeer, want ...frame.FlagValue) {
 	}
 }
 
-// stuckPeer takes nothing once the session has started.
+// stuckPeer takes nothing once the session is ready.
 type stuckPeer struct{ *tunnelPeer }
 
-func (p stuckPeer) Send(ctx context.Context, _ frame.PayloadType, _ []byte) error {
+func (p stuckPeer) Send(ctx context.Context, _ frame.PayloadType, b []byte) error {
+	if string(b) == ports.Nop {
+		return nil
+	}
 	<-ctx.Done()
 	return context.Cause(ctx)
 }

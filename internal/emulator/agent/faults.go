@@ -4,13 +4,17 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
 )
 
 // Faults are what the agent does wrong on order, so that clients can be tried with
-// it. AWS's does none of it.
+// it. Of all of it AWS's has the late opening alone, and a shorter one.
 type Faults struct {
+	// LateOpening is for how long after HandshakeComplete input is still
+	// acknowledged and thrown away.
+	LateOpening time.Duration
 	// BadChallenge has the encryption challenge be one that does not decrypt.
 	BadChallenge bool
 	// BadOutput is which message of encrypted output does not decrypt, from 1; its

@@ -73,9 +73,16 @@ func (s *session) handshake(ctx context.Context) error {
 		complete.CustomerMessage += encryptedMessage
 	}
 	// AWS's agent opens after the message, and input that is faster than that
-	// is lost. Over a memory leg that would be more than a theory.
-	s.channel.open()
-	return s.sendJSON(frame.HandshakeComplete, complete)
+	// is lost. Over a memory leg that would be most of it.
+	late := s.cfg.Faults.LateOpening
+	if late == 0 {
+		s.channel.open()
+	}
+	if err := s.sendJSON(frame.HandshakeComplete, complete); err != nil || late == 0 {
+		return err
+	}
+	defer s.channel.open()
+	return sleep(ctx, late)
 }
 
 // await waits for an answer of the client.

@@ -41,6 +41,23 @@ func TestHandshake(t *testing.T) {
 	})
 }
 
+// TestLateOpening: what comes too soon is acknowledged and gone.
+func TestLateOpening(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := handshakeConfig()
+		cfg.Faults.LateOpening = time.Second
+		c := play(t, cfg)
+		c.agree(newClient)
+		start := time.Now()
+		time.Sleep(time.Second - 1)
+		c.wantAck("input before the agent is open is acknowledged, though nobody is there for it", c.input(frame.Size, `{"cols":80,"rows":24}`))
+		c.wantResult("then the session begins, and needs a command", noCommand)
+		if got := time.Since(start); got != time.Second {
+			t.Errorf("the agent opened after %v, want 1 s", got)
+		}
+	})
+}
+
 func TestHandshakeRefused(t *testing.T) {
 	for _, tt := range []struct{ why, response, want string }{
 		{

@@ -74,8 +74,8 @@ func (s *session) keepsAlive() bool {
 }
 
 // destination reads where a tunnel leads, and of which type it is. A host is
-// resolved here, once; one that cannot be resolved is found out by whoever dials.
-// Agents older than remoteHosts do not know of hosts: they lead to themselves.
+// resolved here, once, and the resolver's words reach the user. Agents older than
+// remoteHosts do not know of hosts: they lead to themselves.
 func (s *session) destination(ctx context.Context) (to destination, kind string, err error) {
 	var p struct {
 		Host       string `json:"host"`
@@ -94,8 +94,7 @@ func (s *session) destination(ctx context.Context) (to destination, kind string,
 	}
 	to.hosts, err = net.DefaultResolver.LookupHost(ctx, p.Host)
 	if err != nil {
-		s.log.Warn("the host is not known", "host", p.Host, "err", err)
-		to.hosts = nil
+		return to, "", err
 	}
 	for _, host := range to.hosts {
 		if forbidden(host) {
@@ -129,8 +128,8 @@ type destination struct {
 	port  string
 }
 
-// dial connects to the first host that lets it. The first error counts, as the
-// most telling one.
+// dial connects to the first host that lets it; there is one. The first error
+// counts, as the most telling one.
 func (d destination) dial(ctx context.Context) (net.Conn, error) {
 	var first error
 	for _, host := range d.hosts {
@@ -141,9 +140,6 @@ func (d destination) dial(ctx context.Context) (net.Conn, error) {
 		if first == nil {
 			first = err
 		}
-	}
-	if first == nil {
-		first = agentError("missing address")
 	}
 	return nil, first
 }
