@@ -15,7 +15,7 @@ import (
 // another program with its own stdin, stdout and stderr and sees to it that it
 // ends, even when the test that wants it does not live to do so.
 func roles() map[string]func() {
-	return map[string]func(){"leader": leader, "keeper": keeper, "timer": timer}
+	return map[string]func(){"leader": leader, "keeper": keeper, "timer": timer, "witness": witness, "panicking": panicking}
 }
 
 // leader leads a terminal's session (screen). It tells the program's process id

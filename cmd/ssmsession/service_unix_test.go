@@ -14,6 +14,8 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -37,20 +39,30 @@ type testService struct {
 	server *emulator.Server
 	relay  *httptest.Server
 
-	mu     sync.Mutex // guards what follows
-	log    bytes.Buffer
-	tokens []string // that it gave out
-	noData bool     // no data channel opens
+	mu      sync.Mutex // guards what follows
+	log     bytes.Buffer
+	tokens  []string            // that it gave out, and other secrets
+	resumed int                 // calls of ResumeSession that it answered
+	noData  bool                // no data channel opens
+	called  func()              // is called before everything that it is asked; nil for nothing
+	spoil   func([]byte) []byte // changes the answer to StartSession; nil for nothing
 }
 
-func newTestService(t *testing.T) *testService {
+func newTestService(t *testing.T, change ...func(*emulator.Config)) *testService {
 	t.Helper()
 	s := &testService{t: t}
-	server, err := emulator.Start(t.Context(), emulator.Config{
+	cfg := emulator.Config{
 		Targets: []emulator.Target{{ID: exampleTarget}},
 		Shell:   []string{"/bin/sh"},
-		Log:     slog.New(slog.NewTextHandler(lockedWriter{s}, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	})
+
+		AuthorizedKeys: filepath.Join(t.TempDir(), "keys"),
+
+		Log: slog.New(slog.NewTextHandler(lockedWriter{s}, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	server, err := emulator.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,6 +84,9 @@ func newTestService(t *testing.T) *testService {
 		ModifyResponse: s.look,
 	}
 	s.relay = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if called := s.watcher(); called != nil {
+			called()
+		}
 		if r.Method == http.MethodGet && s.refusing() {
 			http.Error(w, "no data channel today", http.StatusInternalServerError)
 			return
@@ -91,7 +106,10 @@ func (w lockedWriter) Write(p []byte) (int, error) {
 	return w.s.log.Write(p)
 }
 
-// look notes the token of an answer and leads the data channel through the relay.
+// xmlSecret finds those of STS.
+var xmlSecret = regexp.MustCompile(`<(?:SecretAccessKey|SessionToken)>([^<]+)<`)
+
+// look notes the secrets of an answer and leads the data channel through the relay.
 func (s *testService) look(r *http.Response) error {
 	if r.StatusCode != http.StatusOK {
 		return nil
@@ -102,16 +120,39 @@ func (s *testService) look(r *http.Response) error {
 	}
 	body = bytes.ReplaceAll(body,
 		[]byte(strings.TrimPrefix(s.server.URL(), "http://")), []byte(strings.TrimPrefix(s.relay.URL, "http://")))
-	var grant struct{ TokenValue string }
-	if json.Unmarshal(body, &grant) == nil && grant.TokenValue != "" {
-		s.mu.Lock()
-		s.tokens = append(s.tokens, grant.TokenValue)
-		s.mu.Unlock()
+	var found []string
+	for _, m := range xmlSecret.FindAllSubmatch(body, -1) {
+		found = append(found, string(m[1]))
 	}
+	var answer struct{ TokenValue, Plaintext string } // of a session, of a data key
+	_ = json.Unmarshal(body, &answer)                 // it may be XML
+	found = append(found, answer.TokenValue, answer.Plaintext)
+	call := r.Request.Header.Get("X-Amz-Target")
+	s.note(func() {
+		s.tokens = append(s.tokens, slices.DeleteFunc(found, func(secret string) bool { return secret == "" })...)
+		if strings.HasSuffix(call, ".ResumeSession") && answer.TokenValue != "" {
+			s.resumed++
+		}
+		if s.spoil != nil && strings.HasSuffix(call, ".StartSession") {
+			body = s.spoil(body)
+		}
+	})
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.ContentLength = int64(len(body))
 	r.Header.Set("Content-Length", strconv.Itoa(len(body)))
 	return nil
+}
+
+func (s *testService) note(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+func (s *testService) watcher() func() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.called
 }
 
 func (s *testService) refusing() bool {
