@@ -71,27 +71,27 @@ func NewMux(conn io.ReadWriteCloser, keepAlive bool) (*Mux, error) {
 	return m, nil
 }
 
-// watch waits for the end. A far end is not to open streams; one that does is
-// not listened to.
+// ErrOpened is a far end that opens a stream itself. Agents never do, and one that
+// goes on would cost a client without end.
+var ErrOpened = errors.New("the far end opens a connection of its own, as no agent does")
+
+// watch waits for the end.
 func (m *Mux) watch() {
 	defer close(m.done)
-	for {
-		stream, err := m.session.AcceptStream()
-		if err != nil {
-			m.err = err
-			return
-		}
-		// Refused: whether the refusal could be sent, the end tells.
-		_ = stream.Close()
+	_, err := m.session.AcceptStream()
+	if err == nil {
+		err = ErrOpened
+		_ = m.session.Close() // Close tells of it
 	}
+	m.err = err
 }
 
 // Done is closed when nothing can come any more. What had come before can still
 // be read from the streams.
 func (m *Mux) Done() <-chan struct{} { return m.done }
 
-// Err tells why, once Done is closed: the error of conn's Read, or that what
-// came is not smux.
+// Err tells why, once Done is closed: the error of conn's Read, ErrOpened, or that
+// what came is not smux.
 func (m *Mux) Err() error {
 	if errors.Is(m.err, smux.ErrInvalidProtocol) {
 		return fmt.Errorf("what the far end sends is not smux: %w", m.err)
