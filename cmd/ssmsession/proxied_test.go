@@ -228,9 +228,11 @@ type proxiedRow struct {
 	env, args []string
 	byAddress bool // the service has addresses instead of names
 	untrusted bool // no AWS_CA_BUNDLE
+	lost      bool // the session loses its connection once, and is resumed
 
 	status int
 	says   string   // a pattern of the line on stderr
+	hints  string   // a part of the hint
 	sees   []string // where the proxy is asked to connect to
 }
 
@@ -265,12 +267,17 @@ func proxyRows() []proxiedRow {
 		{name: "a socks5h proxy with a login", serve: socks, login: true, env: []string{"ALL_PROXY=socks5h://" + login + "@PROXY"}, sees: both()},
 		{name: "a socks5 proxy", serve: socks, byAddress: true, env: []string{"HTTPS_PROXY=socks5://PROXY"}, sees: []string{apiAddress + ":443", streamAddress + ":443"}},
 
+		{name: "a session that is resumed", serve: connects, login: true, lost: true, env: []string{"HTTPS_PROXY=http://" + login + "@PROXY"}, sees: both()},
+		{name: "a session that is resumed over socks5h", serve: socks, login: true, lost: true, env: []string{"HTTPS_PROXY=socks5h://" + login + "@PROXY"}, sees: both()},
+
 		{name: "no login where one is wanted", serve: connects, login: true, env: []string{"HTTPS_PROXY=http://PROXY"},
 			status: exitFailed, says: `proxy 127\.0\.0\.1:\d+.*407`},
 		{name: "a wrong login", serve: connects, login: true, env: []string{"HTTPS_PROXY=http://" + user + ":x" + proxyPassword + "@PROXY"},
-			status: exitFailed, says: `proxy 127\.0\.0\.1:\d+.*407`},
+			status: exitFailed, says: `proxy 127\.0\.0\.1:\d+.*407`, hints: "user name and password"},
 		{name: "no socks login where one is wanted", serve: socks, login: true, env: []string{"HTTPS_PROXY=socks5h://PROXY"},
 			status: exitFailed, says: `proxy`},
+		{name: "a wrong socks login", serve: socks, login: true, env: []string{"HTTPS_PROXY=socks5h://" + user + ":x" + proxyPassword + "@PROXY"},
+			status: exitFailed, says: `proxy 127\.0\.0\.1:\d+: .*authentication failed`, hints: "user name and password"},
 		{name: "a proxy that refuses the API", serve: connects, refuse: apiHost, env: []string{"HTTPS_PROXY=http://PROXY"},
 			status: exitFailed, says: `proxy 127\.0\.0\.1:\d+.*403`},
 		{name: "a proxy that refuses the data channel", serve: connects, refuse: streamHost, env: []string{"HTTPS_PROXY=http://PROXY"},
@@ -340,6 +347,18 @@ func (row proxiedRow) test(t *testing.T, cert tls.Certificate, bundle string) {
 	s := newBadService(t, &cert, func(s *badService) {
 		s.grant = func(_ *badService, g *grant) { g.StreamURL = "wss://" + far + path }
 		s.channel = (*farEnd).goOn
+		if row.lost {
+			s.resume = says(200, marshal(grant{badSession, "wss://" + far + path, badToken}))
+			s.channel = func(f *farEnd) {
+				if f.nth > 1 {
+					f.sequence = 1
+					f.goOn()
+					return
+				}
+				f.send(frame.Output, "whole\n")
+				f.settle(t)
+			}
+		}
 	})
 	var own *tls.Certificate
 	if row.secure {
@@ -366,9 +385,15 @@ func (row proxiedRow) test(t *testing.T, cert tls.Certificate, bundle string) {
 		t.Errorf("it ends with status %d, want %d", e.status, row.status)
 	}
 	e.wantSays(t, fill.Replace(row.says))
-	prints := ""
+	if _, hint, _ := strings.Cut(e.stderr, "\nhint: "); !strings.Contains(hint, row.hints) {
+		t.Errorf("the hint is %q, want one about %q", hint, row.hints)
+	}
+	prints, dials := "", []string{path}
 	if row.status == 0 {
 		prints = "survived\n"
+	}
+	if row.lost {
+		prints, dials = "whole\nsurvived\n", []string{path, path}
 	}
 	if e.stdout != prints {
 		t.Errorf("stdout is %q, want %q", e.stdout, prints)
@@ -391,8 +416,11 @@ func (row proxiedRow) test(t *testing.T, cert tls.Certificate, bundle string) {
 	if s.trapped > 0 {
 		t.Errorf("it went to a stranger %d times", s.trapped)
 	}
-	if row.status == 0 && !slices.Equal(s.asked, []string{path}) {
-		t.Errorf("it dials %q, want %q", s.asked, path)
+	if row.status == 0 && !slices.Equal(s.asked, dials) {
+		t.Errorf("it dials %q, want %q", s.asked, dials)
+	}
+	if calls := []string{"StartSession", "ResumeSession"}; row.lost && !slices.Equal(s.calls, calls) {
+		t.Errorf("it calls %q, want %q", s.calls, calls)
 	}
 	if s.granted != "" && !s.closed && !slices.Equal(s.terminated, []string{badSession}) {
 		t.Errorf("it ends the sessions %q at the service, want %q", s.terminated, badSession)

@@ -298,7 +298,11 @@ func (w caller) network(c call, err error) *Error {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return fail(CodeTimeout, "no answer from "+host+" in time", "check the network and the proxy settings")
 	case unreachable(err):
-		return fail(CodeNetwork, "cannot reach "+host+w.through(host)+": "+clean(rootCause(err).Error()), "check the network and the proxy settings")
+		way, hint := w.through(host), "check the network and the proxy settings"
+		if way != "" {
+			hint = "check the proxy, and the user name and password in its variable, if it wants them"
+		}
+		return fail(CodeNetwork, "cannot reach "+host+way+": "+clean(rootCause(err).Error()), hint)
 	}
 	return fail(CodeUnknown, clean(withoutOperation(err).Error()), "--debug tells more of the call")
 }

@@ -84,6 +84,38 @@ func TestTheProxyIsForEveryoneTheSDKAsks(t *testing.T) {
 	}
 }
 
+// Each service has a client of its own.
+func TestTheProxyIsForEveryService(t *testing.T) {
+	for _, tt := range []struct {
+		host string
+		call func(*Client) error
+	}{
+		{"ssm.eu-west-1.amazonaws.com", func(c *Client) error { return c.Terminate(t.Context(), "jane-01") }},
+		{"kms.eu-west-1.amazonaws.com", func(c *Client) error {
+			_, err := c.DataKey(t.Context(), DataKeyRequest{KeyID: "alias/sessions", SessionID: "jane-01", Target: "i-0abc"})
+			return err
+		}},
+		{"ec2-instance-connect.eu-west-1.amazonaws.com", func(c *Client) error {
+			return c.PushSSHKey(t.Context(), someKey())
+		}},
+	} {
+		t.Run(tt.host, func(t *testing.T) {
+			accountEnv(t)
+			var hosts []string
+			c := mustNew(t, Config{Proxy: func(r *http.Request) (*url.URL, error) {
+				hosts = append(hosts, r.URL.Host)
+				return nil, errRecorded
+			}})
+			if err := tt.call(c); !errors.Is(err, errRecorded) {
+				t.Fatalf("the call did not come as far as its connection: %v", err)
+			}
+			if len(hosts) == 0 || hosts[0] != tt.host { // what follows is for the error's text
+				t.Errorf("the proxy was looked up for %q, want %s", hosts, tt.host)
+			}
+		})
+	}
+}
+
 func TestAProxyThatDoesNotHelp(t *testing.T) {
 	refusing := func(status int) string {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
