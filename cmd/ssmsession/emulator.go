@@ -143,6 +143,9 @@ func (c *emulatorCommand) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, server.Close()) }()
 	c.env.say("emulator at %s; whoever has its key gets a shell on this machine", server.URL())
+	if c.cfg.AllowRemote && !c.cfg.TLS {
+		c.env.say("without --tls, whoever is on the way can read the sessions, and take them over")
+	}
 	if len(c.cfg.Faults) > 0 {
 		c.env.say("faults are on order; the same ones come with --fault-seed %d", server.FaultSeed())
 	}

@@ -16,7 +16,7 @@ func (c *forwardCommand) writePidFile() (remove func(), err error) {
 		return func() {}, nil
 	}
 	pid := strconv.Itoa(os.Getpid())
-	if err := os.WriteFile(c.pidFile, []byte(pid+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(c.pidFile, []byte(pid+"\n"), 0o600); err != nil {
 		return nil, &failure{code: "NoPidFile", err: fmt.Errorf("cannot write the process id: %w", err)}
 	}
 	return func() {

@@ -17,6 +17,9 @@ const (
 	contentType = "application/x-amz-json-1.1"
 	// bodyLimit is in bytes. A parameter of a session may have 65,535 of them.
 	bodyLimit = 1 << 20
+	// unsignedLimit is in bytes, for who need not sign: a token of 20,000 characters,
+	// encoded.
+	unsignedLimit = 64 << 10
 )
 
 // operation is one action of the API: the service that a request to it is signed
@@ -137,10 +140,19 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// readBody reads the body of a request. That comes before anything is known of the
-// caller, as the signature covers it; that is what its limit is for.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyLimit))
+// readBody reads the body of a request. That comes before its signature can be
+// checked, which covers it: so it is read of those only who know a key's id, which is
+// as good as a secret, and of others no more than a web identity takes.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	limit := int64(bodyLimit)
+	switch _, _, err := s.identify(r); {
+	case err == nil:
+	case isQuery(r) && errors.Is(err, errMissingToken):
+		limit = unsignedLimit
+	default:
+		return nil, err
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return nil, errTooLarge
 	}
@@ -152,7 +164,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 
 // callAPI goes the way of every call: who is it, may it, is it well-formed, do it.
 func (s *Server) callAPI(w http.ResponseWriter, r *http.Request, target string) (any, error) {
-	body, err := readBody(w, r)
+	body, err := s.readBody(w, r)
 	if err != nil {
 		return nil, err
 	}
@@ -173,6 +185,7 @@ func (s *Server) callAPI(w http.ResponseWriter, r *http.Request, target string) 
 	if err != nil {
 		return nil, err
 	}
+	s.lobby.admit(r)
 	if !known {
 		return nil, errUnknownOperation
 	}

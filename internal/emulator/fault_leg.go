@@ -235,6 +235,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request) bool {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err == nil {
 		err = conn.Close()
+		s.lobby.admit(r)
 	}
 	if err != nil {
 		s.log.Debug("connection not closed", "error", err)

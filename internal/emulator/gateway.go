@@ -34,11 +34,15 @@ func (s *Server) dataChannel(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	hijack := &corkedWriter{ResponseWriter: w, faults: s.faults}
+	defer func() {
+		if hijack.conn != nil { // of whose end net/http does not tell
+			s.lobby.admit(r)
+		}
+	}()
 	upgrader := websocket.Upgrader{
 		ReadBufferSize:  readBuffer,
 		WriteBufferSize: writeBuffer,
-		// A browser names the page that asks. No client of a data channel does.
-		CheckOrigin: func(r *http.Request) bool { return r.Header.Get("Origin") == "" },
+		CheckOrigin:     func(*http.Request) bool { return true }, // door has checked it
 	}
 	conn, err := upgrader.Upgrade(hijack, r, nil)
 	if err != nil {
@@ -60,13 +64,14 @@ func (s *Server) dataChannel(w http.ResponseWriter, r *http.Request) {
 			l.close()
 		}
 	})
-	s.serveLeg(l, r.PathValue("session"))
+	s.serveLeg(r, l)
 }
 
 // serveLeg opens the leg of a session and relays what it reads until it ends. A leg
 // that is not open yet ends with the server; an open one is ended by its session,
 // which has something to say first.
-func (s *Server) serveLeg(l *leg, sessionID string) {
+func (s *Server) serveLeg(r *http.Request, l *leg) {
+	sessionID := r.PathValue("session")
 	log := s.log.With("session", sessionID)
 	stopped := context.AfterFunc(s.ctx, l.close)
 	open, err := l.open(s.cfg.Limits.Open)
@@ -84,6 +89,7 @@ func (s *Server) serveLeg(l *leg, sessionID string) {
 		log.Info("data channel refused", "error", err)
 		return
 	}
+	s.lobby.admit(r)
 	log.Info("client attached", "client version", open.ClientVersion)
 	var faults sync.WaitGroup
 	defer faults.Wait()
@@ -94,16 +100,21 @@ func (s *Server) serveLeg(l *leg, sessionID string) {
 	log.Info("client detached", "error", err)
 }
 
-// ownHost lets only requests through that name this machine: a page that has
-// rebound its own name to a loopback address is not answered.
-func ownHost(next http.Handler) http.Handler {
+// door keeps web pages out. A browser names the page that asks, which no client of
+// ours does; and one that has rebound its own name to an address of ours still asks
+// for that name: only requests that name this machine are let through.
+func door(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr) // set by net/http
-		if !isOwnHost(r.Host, local) {
+		_, page := r.Header["Origin"]
+		switch {
+		case !isOwnHost(r.Host, local):
 			http.Error(w, "this server does not go by that name", http.StatusForbidden)
-			return
+		case page:
+			http.Error(w, "this server is not for web pages", http.StatusForbidden)
+		default:
+			next.ServeHTTP(w, r)
 		}
-		next.ServeHTTP(w, r)
 	})
 }
 

@@ -23,6 +23,7 @@ const (
 	toClientLimit = 64 << 10  // messages that wait for a client that reads slowly
 	sendBuffer    = 64 << 10  // the kernel's
 	flushSize     = 64 << 10  // gathered in one write
+	openLimit     = 16 << 10  // the opening of a client; real ones have half a KiB
 	messageLimit  = 256 << 10 // one message of a client; real ones send up to 32 KiB
 	readBuffer    = 32 << 10  // of the websocket library
 	writeBuffer   = 4 << 10   // of the websocket library
@@ -49,7 +50,7 @@ func newLeg(conn *websocket.Conn, cork *corkConn) *leg {
 	l.faults.cut, l.faults.frozen = make(chan struct{}), cork.frozen
 	// Not the server's context: when that ends, the client is still to be told.
 	l.ctx, l.end = context.WithCancel(context.Background())
-	conn.SetReadLimit(messageLimit)
+	conn.SetReadLimit(openLimit)
 	cork.limitBuffer()
 	conn.SetPingHandler(func(data string) error {
 		// The writer answers. A client that pings and does not read gets no more
@@ -95,6 +96,7 @@ func (l *leg) open(within time.Duration) (frame.OpenDataChannel, error) {
 	if err := l.conn.SetReadDeadline(time.Time{}); err != nil {
 		return open, fmt.Errorf("lift the deadline: %w", err)
 	}
+	l.conn.SetReadLimit(messageLimit)
 	return open, nil
 }
 

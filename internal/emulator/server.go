@@ -93,6 +93,8 @@ type Limits struct {
 	Token  time.Duration // that a token can be used in; 5 minutes
 	Attach time.Duration // for the first client of a session to come; 10 minutes
 	Open   time.Duration // for a websocket to send its token; 10 seconds
+	Header time.Duration // for the headers of a request to come, and a TLS handshake; 10 seconds
+	Body   time.Duration // for the whole of a request to come, and for its answer to go; 30 seconds
 }
 
 // setDefaults fills in what was left zero.
@@ -106,6 +108,8 @@ func (c *Config) setDefaults() {
 	c.Limits.Token = cmp.Or(c.Limits.Token, 5*time.Minute)
 	c.Limits.Attach = cmp.Or(c.Limits.Attach, 10*time.Minute)
 	c.Limits.Open = cmp.Or(c.Limits.Open, 10*time.Second)
+	c.Limits.Header = cmp.Or(c.Limits.Header, 10*time.Second)
+	c.Limits.Body = cmp.Or(c.Limits.Body, 30*time.Second)
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	if len(c.Targets) == 0 {
 		c.Targets = []Target{{ID: LocalTarget}}
@@ -165,6 +169,7 @@ type Server struct {
 	keys      *authorizedKeys
 	kms       *kms
 	sessions  sessions
+	lobby     *lobby
 
 	ctx     context.Context // of all sessions; the cause is errStopped once Close is called
 	cancel  context.CancelCauseFunc
@@ -213,6 +218,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		keys:      keys,
 		kms:       newKMS(cfg.KMSKeys),
 		sessions:  sessions{byID: map[string]*session{}},
+		lobby:     newLobby(cfg.Log),
 		serving:   make(chan error, 1),
 	}
 	s.url = s.scheme() + "://" + reachable(listener.Addr())
@@ -229,18 +235,22 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// newHTTPServer bounds what a client can hold on to: headers and bodies in size
-// and in time, connections that do nothing in time.
+// newHTTPServer bounds what a client can hold on to: headers, bodies and answers in
+// size and in time, connections that do nothing in time, and in number those that
+// have shown no key.
 func (s *Server) newHTTPServer() *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /{$}", s.serveAPI)
 	mux.HandleFunc("GET "+dataChannelPath+"{session}", s.dataChannel)
 	return &http.Server{
-		Handler:           ownHost(s.whileServing(mux)),
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       30 * time.Second, // the websocket library lifts it
+		Handler:           door(s.whileServing(mux)),
+		ReadHeaderTimeout: s.cfg.Limits.Header,
+		ReadTimeout:       s.cfg.Limits.Body, // the websocket library lifts this one and the next
+		WriteTimeout:      s.cfg.Limits.Body,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
+		ConnContext:       s.lobby.enter,
+		ConnState:         s.lobby.changed,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 }

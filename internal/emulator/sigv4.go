@@ -81,26 +81,35 @@ func parseAuthorization(header string) (authorization, error) {
 	return a, nil
 }
 
-// authenticate checks that a request to a service was signed with a key of this
-// server, and tells whose. The errors are the ones that AWS answers with.
-func (s *Server) authenticate(r *http.Request, body []byte, service string) (principal, error) {
+// identify tells by whose key a request says that it was signed, a key of this
+// server that is still good. The errors are the ones that AWS answers with.
+func (s *Server) identify(r *http.Request) (principal, authorization, error) {
 	header := r.Header.Get("Authorization")
 	if header == "" {
-		return principal{}, errMissingToken
+		return principal{}, authorization{}, errMissingToken
 	}
 	a, err := parseAuthorization(header)
 	if err != nil {
-		return principal{}, err
+		return principal{}, a, err
 	}
-	now := time.Now().UTC()
 	who, ok := s.principal(a.accessKeyID)
 	if !ok || subtle.ConstantTimeCompare([]byte(r.Header.Get("X-Amz-Security-Token")), []byte(who.key.SessionToken)) != 1 {
-		return principal{}, errUnrecognizedClient
+		return principal{}, a, errUnrecognizedClient
 	}
-	if who.expired(now) {
-		return principal{}, errExpiredToken
+	if who.expired(time.Now()) {
+		return principal{}, a, errExpiredToken
 	}
-	return who, s.checkSigned(r, body, a, who.key, service, now)
+	return who, a, nil
+}
+
+// authenticate checks that a request to a service was signed with the key that it
+// names, and tells whose that is.
+func (s *Server) authenticate(r *http.Request, body []byte, service string) (principal, error) {
+	who, a, err := s.identify(r)
+	if err != nil {
+		return principal{}, err
+	}
+	return who, s.checkSigned(r, body, a, who.key, service, time.Now().UTC())
 }
 
 // checkSigned checks that a request was signed with a key for a service, in the

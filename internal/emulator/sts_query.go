@@ -85,7 +85,7 @@ func (s *Server) serveQuery(w http.ResponseWriter, r *http.Request) {
 
 // callQuery goes the same way as callAPI.
 func (s *Server) callQuery(w http.ResponseWriter, r *http.Request) (action string, result any, err error) {
-	body, err := readBody(w, r)
+	body, err := s.readBody(w, r)
 	if err != nil {
 		return "", nil, err
 	}
@@ -100,6 +100,7 @@ func (s *Server) callQuery(w http.ResponseWriter, r *http.Request) (action strin
 		if c.principal, err = s.authenticate(r, body, "sts"); err != nil {
 			return action, nil, err
 		}
+		s.lobby.admit(r)
 	}
 	if err := s.callFault(c.principal); err != nil {
 		return action, nil, err

@@ -123,7 +123,7 @@ func TestNonceCountsUp(t *testing.T) {
 			t.Errorf("from %s on the nonces are %x and %x, want %s", start, first, second, want)
 		}
 	}
-	if newNonce() == newNonce() {
+	if one, other := newNonce(), newNonce(); one == other {
 		t.Error("two sessions begin with the same nonce")
 	}
 }
