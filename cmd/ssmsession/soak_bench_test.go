@@ -92,7 +92,8 @@ func BenchmarkReconnectUnderLoad(b *testing.B) {
 	flight := make(chan struct{}, soakFlight)
 	var wg sync.WaitGroup
 	// It ends by stop, in the middle of a piece.
-	wg.Go(func() { _ = sendSoak(ctx, e.channel, newText(0), math.MaxInt, flight) })
+	send := func(ctx context.Context, p []byte) error { return e.channel.Send(ctx, frame.Output, p) }
+	wg.Go(func() { _ = sendSoak(ctx, send, newText(0), math.MaxInt, flight) })
 	got, landed := 0, 0
 	receive := func() {
 		_, p, err := e.channel.Recv(b.Context())

@@ -7,13 +7,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"os"
+	"os/signal"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,6 +37,10 @@ const soakPiece = 1024
 // leaves to its one repetition a tick.
 const soakFlight = 64
 
+// soakKey is the key of KMS that a soak's sessions are encrypted with, but for
+// tunnels.
+const soakKey = "arn:aws:kms:us-east-1:111122223333:key/soak"
+
 // soakFaults are a bad day, the same in both directions. Each session loses its
 // socket in each way there is.
 //
@@ -38,9 +48,8 @@ const soakFlight = 64
 // 100 ms, and it has to for each that is lost on its way (5 %) and for each whose
 // acknowledgement is (5 % as any frame, 5 % as an acknowledgement). That is every
 // seventh, so that at best 70 messages a second come through, or 140 kB with both
-// directions counted; with what the cuts lose, 90 kB are left. At that 20 MB over
-// four sessions take a minute, and 1 GB over 32 of them six, so that no rate had
-// to be lowered. Our own repetitions cost next to nothing.
+// directions counted; with what the cuts lose, 90 kB are left. Our own repetitions
+// cost next to nothing.
 func soakFaults() []string {
 	return []string{
 		"drop=5%", "duplicate=5%", "reorder=5%", "lose-acks=5%",
@@ -65,13 +74,19 @@ func soakSize(t *testing.T) (total, sessions int) {
 }
 
 // TestSoak moves data through sessions on a bad day: to a program that gives back
-// what it gets, so that what comes is right only if both directions were. Nothing
-// may be missing or doubled, no goroutine left, and the heap does not grow.
+// what it gets, so that what comes is right only if both directions were. Half of
+// the sessions are terminals and a quarter each commands of exec and tunnels of
+// forward, all of them of this process; terminals and commands are encrypted.
+// Nothing may be missing or doubled, no goroutine left, and the heap does not grow.
 func TestSoak(t *testing.T) {
 	if err := emulator.ShellSupported(); err != nil {
 		t.Fatal(err) // every Unix has a pty
 	}
 	total, sessions := soakSize(t)
+	// The first use of signals leaves a goroutine of the library's for good.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGURG)
+	signal.Stop(signals)
 	before := runtime.NumGoroutine()
 	s := &soak{t: t, total: int64(total / 2)}
 	s.run(sessions, total/2/sessions)
@@ -85,52 +100,97 @@ type soak struct {
 	t        *testing.T
 	total    int64        // bytes that shall come back
 	received atomic.Int64 // bytes that did
-	resumes  atomic.Int64
 	longest  atomic.Int64 // that a link was lost, in nanoseconds
+
+	server *emulator.Server
+	echo   net.Listener // where the tunnels lead
 
 	mu    sync.Mutex // guards heaps
 	heaps []uint64   // at each quarter
 }
 
+// lane is one session of a soak. What is sent into it comes back.
+type lane struct {
+	binary bool // it carries any bytes, and not only text
+	send   func(ctx context.Context, p []byte) error
+	recv   func(ctx context.Context) ([]byte, error) // valid until the next call
+	// end ends the session, in which nothing may come any more.
+	end func(ctx context.Context) (stream.Stats, error)
+}
+
+// text is what the lane of a number has to carry.
+func (l *lane) text(number int) *text {
+	x := newText(uint64(number))
+	x.binary = l.binary
+	return x
+}
+
 // run opens the sessions, lets each move its bytes and ends them.
 func (s *soak) run(sessions, each int) {
-	server := startFaulty(s.t, soakFaults()...)
-	s.t.Logf("the faults are %q, their seed is %d", soakFaults(), server.FaultSeed())
+	s.server = startServer(s.t, emulator.Config{KMSKeys: []string{soakKey}}, soakFaults()...)
+	key, secret := s.server.Credentials()
+	for name, value := range map[string]string{
+		"AWS_ENDPOINT_URL": s.server.URL(), "AWS_REGION": emulator.DefaultRegion,
+		"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_CA_BUNDLE": "", "HOME": "/nonexistent",
+	} {
+		s.t.Setenv(name, value)
+	}
+	stop := s.serveEcho()
+	s.t.Logf("the faults are %q, their seed is %d", soakFaults(), s.server.FaultSeed())
+	kinds := []struct {
+		name string
+		open func(context.Context) (*lane, error)
+	}{
+		{"terminal", s.terminal}, {"command", s.command}, {"terminal", s.terminal}, {"tunnel", s.tunnel},
+	}
+	name := func(i int) string {
+		return fmt.Sprintf("session %d of %d, a %s", i, sessions, kinds[i%len(kinds)].name)
+	}
 	begin := time.Now()
 	var wg sync.WaitGroup
-	open := make([]*echo, sessions)
+	open := make([]*lane, sessions)
+	took := make([]time.Duration, sessions)
 	for i := range open {
 		wg.Go(func() {
-			var err error
-			if open[i], err = openEcho(s.t.Context(), server, "cat", s.notice); err == nil {
-				err = s.move(open[i], uint64(i), each)
+			l, err := kinds[i%len(kinds)].open(s.t.Context())
+			if err == nil {
+				open[i] = l
+				err = s.move(l, i, each)
 			}
 			if err != nil {
-				s.t.Errorf("session %d of %d: %v", i, sessions, err)
+				s.t.Errorf("%s: %v", name(i), err)
 			}
+			took[i] = time.Since(begin)
 		})
 	}
 	wg.Wait()
-	took := time.Since(begin)
-	if err := server.SetFaults(); err != nil {
+	if err := s.server.SetFaults(); err != nil {
 		s.t.Error(err)
 	}
-	var again int64
-	for i, e := range open {
-		if e == nil {
+	var again, resumes int64
+	slowest := map[string]time.Duration{}
+	for i, l := range open {
+		if l == nil {
 			continue
 		}
-		if err := e.end(s.t.Context()); err != nil {
-			s.t.Errorf("session %d of %d does not end well: %v", i, sessions, err)
+		ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+		stats, err := l.end(ctx)
+		cancel()
+		if err != nil {
+			s.t.Errorf("%s, does not end well: %v", name(i), err)
 		}
-		again += e.channel.Stats().Retransmissions
+		again, resumes = again+stats.Retransmissions, resumes+stats.Resumes
+		kind := kinds[i%len(kinds)].name
+		slowest[kind] = max(slowest[kind], took[i].Round(time.Second))
 	}
-	if err := server.Close(); err != nil {
+	if err := s.server.Close(); err != nil {
 		s.t.Errorf("the emulator does not stop: %v", err)
 	}
-	s.t.Logf("%.1f MB in %v over %d sessions: %.2f MB/s; %d times reconnected, at most %v; %d messages sent again; heap %v",
-		2*float64(s.received.Load())/1e6, took.Round(time.Millisecond), sessions, 2*float64(s.received.Load())/1e6/took.Seconds(),
-		s.resumes.Load(), time.Duration(s.longest.Load()).Round(time.Millisecond), again, s.heaps)
+	stop()
+	whole := slices.Max(took)
+	s.t.Logf("%.1f MB in %v over %d sessions: %.2f MB/s; %d times reconnected, at most %v; %d messages sent again; heap %v; the slowest took %v",
+		2*float64(s.received.Load())/1e6, whole.Round(time.Millisecond), sessions, 2*float64(s.received.Load())/1e6/whole.Seconds(),
+		resumes, time.Duration(s.longest.Load()).Round(time.Millisecond), again, s.heaps, slowest)
 	s.wantFlatHeap()
 }
 
@@ -146,7 +206,6 @@ func (s *soak) notice(n stream.Notice) {
 	if n.Kind != stream.Resumed {
 		return
 	}
-	s.resumes.Add(1)
 	for longest := s.longest.Load(); int64(n.For) > longest; longest = s.longest.Load() {
 		if s.longest.CompareAndSwap(longest, int64(n.For)) {
 			return
@@ -154,9 +213,219 @@ func (s *soak) notice(n stream.Notice) {
 	}
 }
 
+// terminal is a program on a raw terminal.
+func (s *soak) terminal(ctx context.Context) (*lane, error) {
+	e, err := openEcho(ctx, s.server, "cat", s.notice)
+	if err != nil {
+		return nil, err
+	}
+	l := &lane{
+		send: func(ctx context.Context, p []byte) error { return e.channel.Send(ctx, frame.Output, p) },
+		recv: func(ctx context.Context) ([]byte, error) {
+			typ, p, err := e.channel.Recv(ctx)
+			if err == nil && typ != frame.Output {
+				err = fmt.Errorf("a message of type %d came", typ)
+			}
+			return p, err
+		},
+		end: func(ctx context.Context) (stream.Stats, error) {
+			err := e.end(ctx)
+			return e.channel.Stats(), err
+		},
+	}
+	start, err := e.channel.Started(ctx)
+	if err == nil && start.KMSKeyID != soakKey {
+		err = fmt.Errorf("it is encrypted with the key %q, want %q", start.KMSKeyID, soakKey)
+	}
+	if err != nil {
+		return nil, errors.Join(err, e.end(ctx))
+	}
+	return l, nil
+}
+
+// command is a command of exec that copies its input.
+func (s *soak) command(context.Context) (*lane, error) {
+	p, err := s.startProgram("exec", exampleTarget, "--require-encryption", "-i", "--", "sh", "-c", "cat; exit 5")
+	if err != nil {
+		return nil, err
+	}
+	l := p.lane(p.in, p.out)
+	l.end = func(ctx context.Context) (stream.Stats, error) {
+		p.in.Close()
+		rest, err := l.recv(ctx)
+		switch {
+		case errors.Is(err, io.EOF):
+			err = nil
+		case err == nil:
+			err = fmt.Errorf("%d bytes too many came: %.80q", len(rest), rest)
+		}
+		stats, ended := p.end(ctx, 5)
+		return stats, errors.Join(err, ended)
+	}
+	return l, nil
+}
+
+// tunnel is a connection through forward, which ends with the command it runs.
+func (s *soak) tunnel(ctx context.Context) (*lane, error) {
+	_, port, err := net.SplitHostPort(s.echo.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.startProgram("forward", exampleTarget, "-L", "127.0.0.1:0:localhost:"+port, "--",
+		"sh", "-c", `echo "$SSMSESSION_ADDR"; read line; exit 6`)
+	if err != nil {
+		return nil, err
+	}
+	said, err := p.lane(p.in, p.out).recv(ctx) // echo writes all at once
+	if err != nil {
+		return nil, errors.Join(err, p.failed())
+	}
+	conn, err := net.Dial("tcp", strings.TrimSpace(string(said)))
+	if err != nil {
+		return nil, errors.Join(err, p.failed())
+	}
+	l := p.lane(conn, conn)
+	l.end = func(ctx context.Context) (stream.Stats, error) {
+		// What was doubled would come before the last.
+		last := []byte("last")
+		err := l.send(ctx, last)
+		if err == nil {
+			var got []byte
+			if got, err = l.recv(ctx); err == nil && !bytes.Equal(got, last) {
+				err = fmt.Errorf("%.80q came at the end, want %q", got, last)
+			}
+		}
+		conn.Close()
+		p.in.Close()
+		stats, ended := p.end(ctx, 6)
+		return stats, errors.Join(err, ended)
+	}
+	return l, nil
+}
+
+// serveEcho gives back what comes over connections. stop waits for all of them.
+func (s *soak) serveEcho() (stop func()) {
+	var err error
+	if s.echo, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		s.t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			conn, err := s.echo.Accept()
+			if err != nil {
+				return // it is closed
+			}
+			wg.Go(func() {
+				defer conn.Close()
+				_ = serveEcho(conn) // what is missing the other end tells
+			})
+		}
+	})
+	return func() {
+		s.echo.Close()
+		wg.Wait()
+	}
+}
+
+// soakProgram is this program, in this process.
+type soakProgram struct {
+	env     *env
+	in, out *os.File // our ends
+	stderr  *meter
+	ended   chan int // its exit code
+}
+
+// startProgram runs it.
+func (s *soak) startProgram(args ...string) (*soakProgram, error) {
+	var ends [6]*os.File
+	for i := 0; i < len(ends); i += 2 {
+		var err error
+		if ends[i], ends[i+1], err = os.Pipe(); err != nil {
+			return nil, err
+		}
+	}
+	stderr := ends[5]
+	p := &soakProgram{in: ends[1], out: ends[2], stderr: newMeter(), ended: make(chan int, 1)}
+	p.env = &env{
+		in: ends[0], out: ends[3], err: stderr, version: "test", commit: "none", report: newReport(stderr),
+		getenv: func(name string) string {
+			if name == "GOMAXPROCS" {
+				return strconv.Itoa(runtime.GOMAXPROCS(0)) // which is everybody's here
+			}
+			return os.Getenv(name)
+		},
+	}
+	p.env.noticed = s.notice
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		p.stderr.drain(ends[4], 0)
+	}()
+	go func() {
+		code := run(append([]string{"--quiet"}, args...), p.env).code
+		for _, f := range []*os.File{ends[0], ends[3], stderr} {
+			f.Close()
+		}
+		<-drained
+		p.ended <- code
+	}()
+	return p, nil
+}
+
+// lane gives what its bytes are carried over.
+func (p *soakProgram) lane(w io.Writer, r io.Reader) *lane {
+	buf := make([]byte, 32<<10)
+	// hurry ends a read or a write with ctx.
+	hurry := func(ctx context.Context, set func(time.Time) error) (stop func() bool) {
+		return context.AfterFunc(ctx, func() { _ = set(time.Now()) }) // it may be closed
+	}
+	return &lane{
+		binary: true,
+		send: func(ctx context.Context, data []byte) error {
+			defer hurry(ctx, w.(interface{ SetWriteDeadline(time.Time) error }).SetWriteDeadline)()
+			_, err := w.Write(data)
+			return because(ctx, err)
+		},
+		recv: func(ctx context.Context) ([]byte, error) {
+			defer hurry(ctx, r.(interface{ SetReadDeadline(time.Time) error }).SetReadDeadline)()
+			n, err := r.Read(buf)
+			if n > 0 {
+				err = nil
+			}
+			return buf[:n], because(ctx, err)
+		},
+	}
+}
+
+// because is why ctx ended, in the place of what came of that.
+func because(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// end waits for its end, with this exit code and without a word.
+func (p *soakProgram) end(ctx context.Context, want int) (stats stream.Stats, err error) {
+	select {
+	case code := <-p.ended:
+		p.out.Close()
+		if said := p.stderr.bytes(); code != want || len(said) > 0 {
+			err = fmt.Errorf("it ends with %d, want %d, and says %q", code, want, said)
+		}
+		return p.env.result.stats, err
+	case <-ctx.Done():
+		return stats, errors.Join(fmt.Errorf("it does not end: %w", context.Cause(ctx)), p.failed())
+	}
+}
+
+// failed gives what it has said so far.
+func (p *soakProgram) failed() error { return fmt.Errorf("stderr: %q", p.stderr.bytes()) }
+
 // move sends bytes that only their number and the session's determine, and
 // compares what comes back.
-func (s *soak) move(e *echo, seed uint64, size int) error {
+func (s *soak) move(l *lane, number, size int) error {
 	ctx, cancel := context.WithCancelCause(s.t.Context())
 	defer cancel(nil)
 	stalled := time.AfterFunc(patience, func() { cancel(fmt.Errorf("nothing came for %v", patience)) })
@@ -166,17 +435,17 @@ func (s *soak) move(e *echo, seed uint64, size int) error {
 	defer wg.Wait()
 	defer cancel(nil)
 	wg.Go(func() {
-		if err := sendSoak(ctx, e.channel, newText(seed), size, flight); err != nil {
+		if err := sendSoak(ctx, l.send, l.text(number), size, flight); err != nil {
 			cancel(fmt.Errorf("cannot send: %w", err))
 		}
 	})
-	want := newText(seed)
+	want := l.text(number)
 	for got, landed := 0, 0; got < size; {
-		typ, p, err := e.channel.Recv(ctx)
+		p, err := l.recv(ctx)
 		if err != nil {
 			return fmt.Errorf("after %d bytes of %d: %w", got, size, err)
 		}
-		if expected := want.next(len(p)); typ != frame.Output || !bytes.Equal(p, expected) {
+		if expected := want.next(len(p)); !bytes.Equal(p, expected) {
 			return fmt.Errorf("of %d bytes that came after %d, the first %d are right: came %.80q, want %.80q",
 				len(p), got, common(p, expected), p, expected)
 		}
@@ -194,7 +463,7 @@ func (s *soak) move(e *echo, seed uint64, size int) error {
 }
 
 // sendSoak sends size bytes of a text, piece by piece, as flight lets it.
-func sendSoak(ctx context.Context, channel *stream.Channel, text *text, size int, flight chan<- struct{}) error {
+func sendSoak(ctx context.Context, send func(context.Context, []byte) error, text *text, size int, flight chan<- struct{}) error {
 	for left := size; left > 0; {
 		select {
 		case flight <- struct{}{}:
@@ -202,7 +471,7 @@ func sendSoak(ctx context.Context, channel *stream.Channel, text *text, size int
 			return context.Cause(ctx)
 		}
 		p := text.next(min(soakPiece, left))
-		if err := channel.Send(ctx, frame.Output, p); err != nil {
+		if err := send(ctx, p); err != nil {
 			return err
 		}
 		left -= len(p)
@@ -227,11 +496,12 @@ func (s *soak) quarter() {
 	s.heaps = append(s.heaps, m.HeapAlloc)
 }
 
-// text is an endless text of printable ASCII, which an agent leaves as it is and
-// in which no two places look alike.
+// text is an endless text in which no two places look alike: of printable ASCII,
+// which an agent leaves as it is, or of any bytes.
 type text struct {
-	dice *rand.ChaCha8
-	buf  []byte
+	binary bool
+	dice   *rand.ChaCha8
+	buf    []byte
 }
 
 func newText(seed uint64) *text {
@@ -246,6 +516,9 @@ func (x *text) next(n int) []byte {
 	// ChaCha8's Read never fails, and gives the same however it is cut up.
 	_, _ = x.dice.Read(x.buf)
 	for i := range x.buf {
+		if x.binary {
+			break
+		}
 		x.buf[i] = ' ' + x.buf[i]%('~'-' '+1)
 	}
 	return x.buf
@@ -263,13 +536,18 @@ func common(a, b []byte) int {
 // startFaulty starts an emulator in this process. It has to be closed.
 func startFaulty(t testing.TB, specs ...string) *emulator.Server {
 	t.Helper()
+	return startServer(t, emulator.Config{}, specs...)
+}
+
+// startServer is the same with more in its configuration.
+func startServer(t testing.TB, cfg emulator.Config, specs ...string) *emulator.Server {
+	t.Helper()
 	faults, err := emulator.ParseFaults(specs...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := emulator.Start(context.WithoutCancel(t.Context()), emulator.Config{
-		Targets: []emulator.Target{{ID: exampleTarget}}, Faults: faults,
-	})
+	cfg.Targets, cfg.Faults = []emulator.Target{{ID: exampleTarget}}, faults
+	server, err := emulator.Start(context.WithoutCancel(t.Context()), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,8 +564,14 @@ type echo struct {
 
 // openEcho opens a session and waits for the program.
 func openEcho(ctx context.Context, server *emulator.Server, program string, notify func(stream.Notice)) (*echo, error) {
+	e := newEcho(server)
+	return e, e.open(ctx, program, notify)
+}
+
+// newEcho is a session that is not open yet.
+func newEcho(server *emulator.Server) *echo {
 	key, secret := server.Credentials()
-	e := &echo{service: &service{
+	return &echo{service: &service{
 		renew: func(ctx context.Context) (*api.Client, error) {
 			return api.New(ctx, api.Config{
 				Region: emulator.DefaultRegion, EndpointURL: server.URL(),
@@ -298,9 +582,12 @@ func openEcho(ctx context.Context, server *emulator.Server, program string, noti
 			return stream.DialWebSocket(ctx, streamURL, stream.DialConfig{})
 		},
 	}}
-	var err error
+}
+
+// open opens it and waits for the program.
+func (e *echo) open(ctx context.Context, program string, notify func(stream.Notice)) (err error) {
 	if e.service.client, err = e.service.renew(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	o := &opening{
 		target: exampleTarget, document: "AWS-StartInteractiveCommand",
@@ -308,15 +595,15 @@ func openEcho(ctx context.Context, server *emulator.Server, program string, noti
 		perSecond: -1, reconnectFor: patience, aliveInterval: stream.DefaultAliveInterval,
 	}
 	if e.grant, err = e.service.client.Start(ctx, o.request()); err != nil {
-		return nil, err
+		return err
 	}
 	config := o.streamConfig(&env{report: &report{log: slog.New(slog.DiscardHandler)}}, e.service, e.grant)
 	config.Notify = notify
 	e.channel = stream.Open(ctx, config)
 	if err := e.want(ctx, "ready\n"); err != nil {
-		return nil, errors.Join(err, e.channel.Close())
+		return errors.Join(err, e.channel.Close())
 	}
-	return e, nil
+	return nil
 }
 
 // want receives exactly that.

@@ -3,7 +3,6 @@ package stream_test
 import (
 	"bytes"
 	"context"
-	"crypto/aes"
 	"crypto/cipher"
 	"encoding/base64"
 	"encoding/json"
@@ -50,15 +49,10 @@ func (k *kms) config() stream.Config {
 	return cfg
 }
 
-// half is one direction of what an agent has of that key: of ones for what it
-// seals, of twos for what it opens.
+// half is newSealer.
 func half(t testing.TB, of byte) cipher.AEAD {
 	t.Helper()
-	block, err := aes.NewCipher(bytes.Repeat([]byte{of}, 32))
-	if err != nil {
-		t.Fatal(err)
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
+	aead, err := newSealer(of)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,10 @@ package stream_test
 
 import (
 	"bufio"
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -62,8 +66,9 @@ func startFarEnd(t testing.TB) string {
 }
 
 // serveFarEnd serves until stdin ends. /?messages=N sends so many output
-// messages as fast as they are acknowledged and then closes the channel; /echo
-// sends every input payload back.
+// messages as fast as they are acknowledged and then closes the channel; /?taken=N
+// takes so many bytes of input; both encrypt with &sealed=yes. /echo sends every
+// input payload back.
 func serveFarEnd() error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -85,11 +90,16 @@ func serveFarEnd() error {
 			flood(conn, r.URL.Query().Get("kind"))
 			return
 		}
-		n, err := strconv.Atoi(r.URL.Query().Get("messages"))
+		query := r.URL.Query()
+		f, err := meet(conn, query.Has("sealed"))
 		if err != nil {
 			return
 		}
-		pour(conn, n)
+		if n, err := strconv.Atoi(query.Get("messages")); err == nil {
+			f.pour(n)
+		} else if n, err := strconv.Atoi(query.Get("taken")); err == nil {
+			f.take(n)
+		}
 	})}
 	go func() {
 		// The parent's end is this process's.
@@ -104,17 +114,135 @@ func serveFarEnd() error {
 
 const farWindow = 4000 // messages unacknowledged
 
+// farEnd is the far end of a channel whose opening frame was read.
+type farEnd struct {
+	conn   *websocket.Conn
+	next   int64       // sequence number
+	sealer cipher.AEAD // of what it says; nil where nothing is encrypted
+}
+
+// meet reads the opening frame and begins the session, encrypted with the data key
+// of kms if it shall be.
+func meet(conn *websocket.Conn, sealed bool) (*farEnd, error) {
+	f := &farEnd{conn: conn}
+	if _, _, err := conn.ReadMessage(); err != nil || !sealed {
+		return f, err
+	}
+	sealer, err := newSealer(1)
+	if err != nil {
+		return nil, err
+	}
+	challenge, err := json.Marshal(frame.EncChallengePayload{Challenge: sealer.Seal(nil, nil, make([]byte, 64), nil)})
+	if err != nil {
+		return nil, err
+	}
+	for _, step := range []struct {
+		says    frame.PayloadType
+		payload []byte
+		awaits  frame.PayloadType // besides the acknowledgement; 0 for nothing
+	}{
+		{frame.HandshakeRequest, []byte(`{"AgentVersion":"3.3.0.0","RequestedClientActions":[` +
+			`{"ActionType":"SessionType","ActionParameters":{"SessionType":"Standard_Stream","Properties":null}},` +
+			`{"ActionType":"KMSEncryption","ActionParameters":{"KMSKeyId":"k"}}]}`), frame.HandshakeResponse},
+		{frame.EncChallengeRequest, challenge, frame.EncChallengeResponse},
+		{frame.HandshakeComplete, []byte(`{}`), 0},
+	} {
+		if err := f.say(step.says, step.payload); err != nil {
+			return nil, err
+		}
+		for acked, answered := false, step.awaits == 0; !acked || !answered; {
+			m, err := f.hear()
+			if err != nil {
+				return nil, err
+			}
+			acked = acked || m.Type == frame.Acknowledge
+			answered = answered || m.Type == frame.InputStreamData && m.PayloadType == step.awaits
+		}
+	}
+	f.sealer = sealer
+	return f, nil
+}
+
+// newSealer is one direction of an agent's with the data key of kms: that of ones
+// for what it seals, that of twos for what it opens.
+func newSealer(of byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(bytes.Repeat([]byte{of}, 32))
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// say sends one message of output.
+func (f *farEnd) say(typ frame.PayloadType, payload []byte) error {
+	if f.sealer != nil {
+		payload = f.sealer.Seal(nil, nil, payload, nil)
+	}
+	f.next++
+	return f.send(&frame.Message{Type: frame.OutputStreamData, Sequence: f.next - 1, PayloadType: typ, Payload: payload})
+}
+
+func (f *farEnd) send(m *frame.Message) error {
+	m.Created = time.Now()
+	raw, err := m.Append(nil)
+	if err != nil {
+		return err
+	}
+	return f.conn.WriteMessage(websocket.BinaryMessage, raw)
+}
+
+// hear reads one message, and acknowledges what is input.
+func (f *farEnd) hear() (frame.Message, error) {
+	_, p, err := f.conn.ReadMessage()
+	if err != nil {
+		return frame.Message{}, err
+	}
+	m, err := frame.Parse(p)
+	if err != nil || m.Type != frame.InputStreamData {
+		return m, err
+	}
+	ack := frame.Ack{Type: m.Type, ID: m.ID, Sequence: m.Sequence}
+	return m, f.send(&frame.Message{Type: frame.Acknowledge, Payload: ack.Append(nil)})
+}
+
+// take reads n bytes of input and says so.
+func (f *farEnd) take(n int) {
+	if f.say(frame.Output, []byte("$")) != nil { // it has begun
+		return
+	}
+	for next := int64(-1); n > 0; {
+		m, err := f.hear()
+		if err != nil {
+			return
+		}
+		if m.Type != frame.InputStreamData || m.PayloadType != frame.Output || m.Sequence <= next {
+			continue
+		}
+		next = m.Sequence
+		if n -= len(m.Payload); f.sealer != nil {
+			n += f.sealer.Overhead()
+		}
+	}
+	_ = f.say(frame.Output, []byte("taken")) // the client may be gone
+	for {
+		if _, err := f.hear(); err != nil {
+			return
+		}
+	}
+}
+
 // pour sends n output messages of 1024 bytes, then channel_closed. It writes
 // websocket frames by hand, many at once, so that it is faster than any client.
-func pour(conn *websocket.Conn, n int) {
+func (f *farEnd) pour(n int) {
+	conn := f.conn
 	var acked atomic.Int64
 	wake := make(chan struct{}, 1)
 	go func() {
 		for {
 			if _, _, err := conn.ReadMessage(); err != nil {
 				acked.Store(1 << 62)
-			} else if acked.Add(1) < 2 {
-				continue // the opening frame
+			} else {
+				acked.Add(1)
 			}
 			select {
 			case wake <- struct{}{}:
@@ -129,13 +257,16 @@ func pour(conn *websocket.Conn, n int) {
 		Type: frame.OutputStreamData, Created: time.Now(), PayloadType: frame.Output,
 		Payload: []byte(strings.Repeat("x", 1023) + "\n"),
 	}
+	if f.sealer != nil {
+		m.Payload = f.sealer.Seal(nil, nil, m.Payload, nil)
+	}
 	raw, err := m.Append(nil)
 	if err != nil {
 		panic(err)
 	}
 	buf := make([]byte, 0, 64<<10)
 	for i := 0; i < n; {
-		for int64(i)-acked.Load()+1 > farWindow {
+		for int64(i)-acked.Load() > farWindow {
 			<-wake
 		}
 		if acked.Load() >= 1<<62 {
@@ -146,13 +277,13 @@ func pour(conn *websocket.Conn, n int) {
 			buf = append(buf, 0x82, 126, byte(len(raw)>>8), byte(len(raw)))
 			at := len(buf)
 			buf = append(buf, raw...)
-			putSequence(buf[at:], int64(i))
+			putSequence(buf[at:], f.next+int64(i))
 		}
 		if _, err := conn.NetConn().Write(buf); err != nil {
 			return
 		}
 	}
-	for acked.Load()-1 < int64(n) {
+	for acked.Load() < int64(n) {
 		<-wake
 	}
 	m = frame.Message{Type: frame.ChannelClosed, Created: time.Now(), HeaderLength: frame.ShortHeaderLen, Payload: []byte("{}")}
