@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -279,7 +280,7 @@ func (e *env) conclude(err error, closed *stream.Closed, begun bool) error {
 	case (!begun || e.texts == nil && errors.As(err, new(*notReadyError))) && closed.Output != "":
 		// Without a word of the service's it is a command that had nothing to
 		// say and ended before that was clear.
-		return &failure{code: "NotBegun", err: fmt.Errorf("the session was closed before it began: %s", closed.Output)}
+		return notBegun(closed.Output)
 	case unfinished(err):
 		return err // which has the service's words
 	}
@@ -293,6 +294,25 @@ func (e *env) conclude(err error, closed *stream.Closed, begun bool) error {
 		return restore
 	}
 	return nil
+}
+
+// notBegun is a session that was closed before it began, with the agent's words or
+// the service's. Of the key of an encrypted session an agent passes on what KMS has
+// told it.
+func notBegun(output string) *failure {
+	words := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(output), "----------ERROR-------"))
+	f := &failure{code: "NotBegun", err: fmt.Errorf("the session was closed before it began: %s", words)}
+	if !strings.Contains(words, "decrypting data key") {
+		return f
+	}
+	f.code = "NoKey"
+	switch {
+	case strings.Contains(words, "AccessDenied"):
+		f.hint = "the account encrypts its sessions: the role of the node needs kms:Decrypt on the key"
+	case strings.Contains(words, "InvalidCiphertext"):
+		f.hint = "the key is bound to the target: name it as its agent calls itself"
+	}
+	return f
 }
 
 // unfinished tells that a command's session closed without its status, for which
