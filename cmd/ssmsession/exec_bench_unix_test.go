@@ -150,13 +150,7 @@ func BenchmarkExecTrue(b *testing.B) {
 // startSession takes the time of a StartSession, and ends the session.
 func startSession(b *testing.B, e *scriptEmulator) time.Duration {
 	b.Helper()
-	client, err := api.New(b.Context(), api.Config{
-		Region: emulator.DefaultRegion, EndpointURL: e.exports["AWS_ENDPOINT_URL"],
-		Keys: &api.Keys{AccessKeyID: e.exports["AWS_ACCESS_KEY_ID"], SecretAccessKey: api.NewSecret(e.exports["AWS_SECRET_ACCESS_KEY"])},
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
+	client := apiOf(b, e)
 	o := &opening{target: exampleTarget, document: documentStreams, parsed: map[string][]string{
 		"command": {"true"}, "separateOutputStream": {"true"},
 	}}
@@ -170,4 +164,17 @@ func startSession(b *testing.B, e *scriptEmulator) time.Duration {
 		b.Fatal(err)
 	}
 	return took
+}
+
+// apiOf is a client of an emulator's API.
+func apiOf(b *testing.B, e *scriptEmulator) *api.Client {
+	b.Helper()
+	client, err := api.New(b.Context(), api.Config{
+		Region: emulator.DefaultRegion, EndpointURL: e.exports["AWS_ENDPOINT_URL"],
+		Keys: &api.Keys{AccessKeyID: e.exports["AWS_ACCESS_KEY_ID"], SecretAccessKey: api.NewSecret(e.exports["AWS_SECRET_ACCESS_KEY"])},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return client
 }

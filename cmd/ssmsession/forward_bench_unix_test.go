@@ -25,9 +25,10 @@ const forwardSize = 100e6
 // BenchmarkForwardUpload sends through one forward, over one connection and over
 // eight at once. The metrics are the rate; the processor time of the client, with
 // its start, for each 100 MB; and how many times the rate is that of the same over
-// loopback without a tunnel, by turns with it.
+// loopback without a tunnel, and that of a client that does no more than it must
+// (bareTunnel), by turns with both.
 func BenchmarkForwardUpload(b *testing.B) {
-	benchmarkForward(b, func(size int64) (near, far func(net.Conn) error) {
+	benchmarkForward(b, (*bareTunnel).upload, func(size int64) (near, far func(net.Conn) error) {
 		near = func(conn net.Conn) error {
 			if _, err := io.CopyN(conn, zeros{}, size); err != nil {
 				return err
@@ -48,7 +49,7 @@ func BenchmarkForwardUpload(b *testing.B) {
 
 // BenchmarkForwardDownload is the same the other way.
 func BenchmarkForwardDownload(b *testing.B) {
-	benchmarkForward(b, func(size int64) (near, far func(net.Conn) error) {
+	benchmarkForward(b, (*bareTunnel).download, func(size int64) (near, far func(net.Conn) error) {
 		near = func(conn net.Conn) error {
 			if _, err := conn.Write([]byte{1}); err != nil {
 				return err
@@ -68,22 +69,32 @@ func BenchmarkForwardDownload(b *testing.B) {
 }
 
 // benchmarkForward moves forwardSize bytes, in equal parts over some connections.
-func benchmarkForward(b *testing.B, ends func(size int64) (near, far func(net.Conn) error)) {
+func benchmarkForward(b *testing.B, least func(*bareTunnel, int) error, ends func(size int64) (near, far func(net.Conn) error)) {
 	program := buildRelease(b, ".")
 	for _, n := range []int{1, 8} {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {
 			near, far := ends(forwardSize / int64(n))
 			service := serveBench(b, far)
 			p := startForward(b, program, service)
-			var through, bare time.Duration
+			_, whole := ends(forwardSize)
+			alone := serveBench(b, whole)
+			var through, loopback, bare time.Duration
 			for b.Loop() {
 				through += slices.Max(atOnce(b, n, p.addr, near))
-				bare += slices.Max(atOnce(b, n, service, near))
+				loopback += slices.Max(atOnce(b, n, service, near))
+				tunnel := dialBare(b, p.emulator, alone)
+				begin := time.Now()
+				if err := least(tunnel, forwardSize); err != nil {
+					b.Fatalf("the bare client: %v", err)
+				}
+				bare += time.Since(begin)
 			}
 			cpu := p.end()
 			b.ReportMetric(float64(b.N)*forwardSize/1e6/through.Seconds(), "MB/s")
 			b.ReportMetric(cpu.Seconds()/float64(b.N)/(forwardSize/100e6), "cpu-s/100MB")
-			b.ReportMetric(bare.Seconds()/through.Seconds(), "x-loopback")
+			b.ReportMetric(loopback.Seconds()/through.Seconds(), "x-loopback")
+			b.ReportMetric(float64(b.N)*forwardSize/1e6/bare.Seconds(), "bare-MB/s")
+			b.ReportMetric(bare.Seconds()/through.Seconds(), "x-bare")
 		})
 	}
 }
@@ -248,10 +259,11 @@ func dialBench(b *testing.B, addr string) net.Conn {
 
 // forwardProcess is a forward, whose emulator is a process of its own too.
 type forwardProcess struct {
-	b      *testing.B
-	cmd    *exec.Cmd
-	addr   string // its local end
-	stderr bytes.Buffer
+	b        *testing.B
+	cmd      *exec.Cmd
+	emulator *scriptEmulator
+	addr     string // its local end
+	stderr   bytes.Buffer
 }
 
 // startForward forwards a free local port to one of loopback, as the released
@@ -263,7 +275,7 @@ func startForward(b *testing.B, program, service string, env ...string) *forward
 		b.Fatal(err)
 	}
 	e := newTestEmulator(b)
-	p := &forwardProcess{b: b, cmd: exec.Command(program, "forward", exampleTarget, "-L", "127.0.0.1:0:localhost:"+port)}
+	p := &forwardProcess{b: b, emulator: e, cmd: exec.Command(program, "forward", exampleTarget, "-L", "127.0.0.1:0:localhost:"+port)}
 	p.cmd.Env = childEnv(append(e.environment(), env...)...)
 	p.cmd.Stderr = &p.stderr
 	out, err := p.cmd.StdoutPipe()
