@@ -16,6 +16,11 @@ import (
 // connection to take it.
 const earlyLimit = 64 << 10
 
+// leftover is how long a destination has to be silent after a disconnect that has
+// arrived, when it was cut off: what was on its way, repetitions included, is not
+// for the next connection.
+const leftover = 250 * time.Millisecond
+
 // basicRun is a session of one stream, for one connection after another. The
 // agent connects to the destination when the session starts, and after a
 // disconnect at the next byte it is sent; it does not tell when the destination
@@ -33,6 +38,7 @@ type basicRun struct {
 	mu      sync.Mutex // guards what follows, and is held while current is written to
 	current *flow
 	refuse  context.CancelCauseFunc // of current
+	gone    context.CancelFunc      // tells that its program takes nothing any more
 	early   []byte
 }
 
@@ -84,22 +90,25 @@ func (r *basicRun) carry(ctx context.Context, conn net.Conn) (err error) {
 		_ = conn.Close() // as above
 	})
 	defer stop()
+	reads, gone := context.WithCancel(connCtx)
+	defer gone()
 	r.Notify(f.event(TunnelOpened, nil))
-	r.attach(f, cancel)
+	r.attach(f, cancel, gone)
 
 	local, upErr := f.upload(func(p []byte) error {
 		r.stale.Store(false)
 		return r.peer.Send(ctx, frame.Output, p)
 	})
-	if upErr == nil {
-		f.silent(connCtx, r.HalfCloseWait)
-	}
+	ended := upErr == nil && f.silent(reads, r.HalfCloseWait)
 	_ = conn.Close() // as above; it also ends a write that waits for the program
-	r.detach(f)
 	if ctx.Err() == nil && local && f.in.Load()+f.out.Load() > 0 {
 		// The next connection is not to have the rest of this one.
 		err = r.peer.Send(ctx, frame.Flag, frame.DisconnectToPort.Append(nil))
+		if !ended {
+			f.silent(ctx, leftover)
+		}
 	}
+	r.detach(f)
 	switch cause := context.Cause(connCtx); {
 	case errors.Is(cause, ErrRefused):
 		r.Notify(f.event(TunnelRefused, cause))
@@ -115,10 +124,10 @@ func (r *basicRun) carry(ctx context.Context, conn net.Conn) (err error) {
 }
 
 // attach makes f the connection that takes what comes.
-func (r *basicRun) attach(f *flow, refuse context.CancelCauseFunc) {
+func (r *basicRun) attach(f *flow, refuse context.CancelCauseFunc, gone context.CancelFunc) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.current, r.refuse = f, refuse
+	r.current, r.refuse, r.gone = f, refuse, gone
 	r.first.Do(func() { close(r.attached) })
 	early := r.early
 	r.early = nil
@@ -128,7 +137,7 @@ func (r *basicRun) attach(f *flow, refuse context.CancelCauseFunc) {
 func (r *basicRun) detach(f *flow) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.current, r.refuse = nil, nil
+	r.current, r.refuse, r.gone = nil, nil, nil
 	if f.in.Load()+f.out.Load() > 0 {
 		r.stale.Store(true)
 	}
@@ -173,14 +182,15 @@ func (r *basicRun) deliver(ctx context.Context, p []byte) {
 	}
 }
 
-// give writes to the current connection. One that takes nothing any more ends by
-// its upload.
+// give writes to the current connection. One that takes nothing any more has ended,
+// however much there still is for it.
 func (r *basicRun) give(p []byte) {
 	if len(p) == 0 {
 		return
 	}
 	if _, err := r.current.Write(p); err != nil {
 		_ = r.current.conn.Close() // it has failed already
+		r.gone()
 	}
 }
 

@@ -80,11 +80,52 @@ func TestBasicOneAfterAnother(t *testing.T) {
 		two.reset()
 		synctest.Wait()
 		wantFlags(t, r.peer, frame.DisconnectToPort)
+		time.Sleep(leftover)
+		synctest.Wait()
 		if ended := r.of(TunnelEnded); len(ended) != 2 || ended[0].Err != nil || !errors.Is(ended[1].Err, errReset) ||
 			ended[0].In != 20 || ended[0].Out != 3 {
 			t.Errorf("the ends told are %v, want two, the second with a reset", ended)
 		}
 	})
+}
+
+// A program that quits in the middle of a download, in either order, is not waited
+// for until all of it has come; and the next has none of it.
+func TestBasicProgramThatQuits(t *testing.T) {
+	for name, quit := range map[string]func(c *half){
+		"at once":                  func(c *half) { c.reset() },
+		"after its end of sending": func(c *half) { c.CloseWrite(); time.Sleep(time.Second); c.reset() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBasicBubble(t, func(t *testing.T, r *tunnelRig) {
+				first := r.connect()
+				go io.WriteString(first, "one")
+				r.wantSent("the first connection's bytes", "one")
+				go r.say("begin")
+				wantNext(t, "the first connection", first, "begin")
+				quit(first)
+				begin := time.Now()
+				second := make(chan *half)
+				go func() { second <- r.connect() }()
+				r.say("the next piece")
+				synctest.Wait()
+				wantFlags(t, r.peer, frame.DisconnectToPort)
+				for range 5 { // what was on its way
+					time.Sleep(200 * time.Millisecond)
+					r.say("left over")
+				}
+				two := <-second
+				if took := time.Since(begin); took < time.Second+leftover || took > time.Second+2*leftover {
+					t.Errorf("the second connection was taken %v after the first had ended", took)
+				}
+				go io.WriteString(two, "two")
+				r.wantSent("the second connection's bytes", "two")
+				go r.say("answer two")
+				wantNext(t, "the second connection", two, "answer two")
+				two.reset()
+			})
+		})
+	}
 }
 
 // What the destination says before there is a connection waits for the first.
