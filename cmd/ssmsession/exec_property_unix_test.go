@@ -29,23 +29,28 @@ import (
 // at both ends: the words, the input, both outputs and the status are the
 // command's, to the byte. The program runs in this process, over an emulator that
 // does, too; the commands are real. SEED and CASES repeat what failed.
-func TestExecIsTransparent(t *testing.T) { playExecCases(t, 200, 10_000) }
+func TestExecIsTransparent(t *testing.T) { playExecCases(t, 200, 10_000, emulator.Config{}) }
+
+// TestExecIsTransparentEncrypted does the same over encrypted sessions.
+func TestExecIsTransparentEncrypted(t *testing.T) {
+	playExecCases(t, 48, 1000, emulator.Config{KMSKeys: []string{soakKey}})
+}
 
 // TestExecIsTransparentOnABadDay does the same over a service that loses, doubles
 // and reorders. It cuts no connection: of a pause, the agent's own streams have no
 // way back.
 func TestExecIsTransparentOnABadDay(t *testing.T) {
-	playExecCases(t, 24, 500, "drop=5%", "duplicate=5%", "reorder=5%", "lose-acks=5%")
+	playExecCases(t, 24, 500, emulator.Config{}, "drop=5%", "duplicate=5%", "reorder=5%", "lose-acks=5%")
 }
 
 // playExecCases plays so many cases, or with SOAK=1 the other number of them.
-func playExecCases(t *testing.T, cases, soak int, faults ...string) {
+func playExecCases(t *testing.T, cases, soak int, cfg emulator.Config, faults ...string) {
 	if os.Getenv("SOAK") != "" {
 		cases = soak
 	}
 	cases = fromEnvironment(t, "CASES", cases)
 	seed := fromEnvironment(t, "SEED", int(rand.Int32()))
-	server := startFaulty(t, faults...)
+	server := startServer(t, cfg, faults...)
 	t.Cleanup(func() {
 		if err := server.Close(); err != nil {
 			t.Errorf("the emulator does not stop: %v", err)
