@@ -111,6 +111,7 @@ func TestExecuteCommandIsASession(t *testing.T) {
 	p.wantOutput("before")
 	p.conn.Close()
 	p.reconnect(s, mustResume(t, s, g)) // the end comes over this one
+	p.until("opening anew", func() bool { return p.started == 2 })
 	if a := call(t, s, "TerminateSession", `{"SessionId":"`+g.SessionID+`"}`); a.status != http.StatusOK {
 		t.Errorf("TerminateSession got %d %s", a.status, a.code())
 	}

@@ -83,10 +83,3 @@ func (l *lobby) changed(conn net.Conn, state http.ConnState) {
 		l.leave(conn)
 	}
 }
-
-// len is how many there are.
-func (l *lobby) len() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.order.Len()
-}

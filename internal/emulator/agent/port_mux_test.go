@@ -249,15 +249,6 @@ func TestMuxRefusedConnection(t *testing.T) {
 	wantBytes(t, "the session goes on", conn, "x")
 }
 
-func TestMuxToAHostThatIsNotKnown(t *testing.T) {
-	u := newTunnel(t, portConfig(current, `{"portNumber":"80","host":"no..host","type":"LocalPortForwarding"}`))
-	stream := u.open()
-	if flag := <-u.flags; flag != frame.ConnectToPortError {
-		t.Errorf("the client is told flag %d, want 3", flag)
-	}
-	wantEOF(t, "the stream", stream)
-}
-
 // TestMuxHasNoHalfClose: the end of one way is the end of the connection.
 func TestMuxHasNoHalfClose(t *testing.T) {
 	port, conns := listenLoopback(t)
