@@ -23,20 +23,17 @@ const checkLimit = time.Minute
 // errCheckLimit is why one took too long.
 var errCheckLimit = fmt.Errorf("no answer within %s", checkLimit)
 
-// connection tells whether the data channel has a connection. It holds the last
-// change that was not taken.
-type connection chan bool
+// losses holds a token when the data channel has lost its connection.
+type losses chan struct{}
 
-// notice takes what happens to the data channel. It is called by one goroutine.
-func (c connection) notice(n stream.Notice) {
-	if n.Kind != stream.Reconnecting && n.Kind != stream.Resumed {
-		return
+// notice takes what happens to the data channel.
+func (c losses) notice(n stream.Notice) {
+	if n.Kind == stream.Reconnecting {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
 	}
-	select {
-	case <-c:
-	default:
-	}
-	c <- n.Kind == stream.Resumed // has room: nobody else gives
 }
 
 // checks has sessions of its own ask the wrapper of one command for a sign.
@@ -49,7 +46,7 @@ type checks struct {
 
 // newChecks makes those of a command that is held by c.open. There are none on
 // "local", where nothing gets lost between two ends.
-func (c *execCommand) newChecks(nonce string, connected connection) session.Check {
+func (c *execCommand) newChecks(nonce string, lost losses) session.Check {
 	if c.open.target == localTarget {
 		return session.Check{}
 	}
@@ -58,7 +55,7 @@ func (c *execCommand) newChecks(nonce string, connected connection) session.Chec
 	k.open.document = cmp.Or(c.document, documentStreams)
 	k.open.parsed = map[string][]string{"command": {remote.Probe(nonce)}, "separateOutputStream": {"true"}}
 	maps.Copy(k.open.parsed, c.parameters)
-	return session.Check{Ask: k.ask, Link: connected, Haste: c.env.haste}
+	return session.Check{Ask: k.ask, Lost: lost, Haste: c.env.haste}
 }
 
 // ask is for session.Check. People hear of the first failure only.

@@ -84,9 +84,9 @@ func (c *execCommand) attempt(ctx context.Context, x session.Exec, command strin
 	maps.Copy(parameters, c.parameters)
 	c.open.document, c.open.parsed = cmp.Or(c.document, document), parameters
 	c.env.result.Document, c.env.result.SessionID = c.open.document, ""
-	connected := make(connection, 1)
-	c.env.noticed = connected.notice
-	err := c.open.hold(ctx, c.env, func(ctx context.Context, peer session.Peer) error { return c.body(ctx, peer, x, connected) })
+	lost := make(losses, 1)
+	c.env.noticed = lost.notice
+	err := c.open.hold(ctx, c.env, func(ctx context.Context, peer session.Peer) error { return c.body(ctx, peer, x, lost) })
 	switch {
 	case err == nil: // nobody's status is a success
 		err = session.ErrNoStatus
@@ -97,7 +97,7 @@ func (c *execCommand) attempt(ctx context.Context, x session.Exec, command strin
 }
 
 // body runs x over one data channel.
-func (c *execCommand) body(ctx context.Context, peer session.Peer, x session.Exec, connected connection) (err error) {
+func (c *execCommand) body(ctx context.Context, peer session.Peer, x session.Exec, lost losses) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -126,7 +126,7 @@ func (c *execCommand) body(ctx context.Context, peer session.Peer, x session.Exe
 		x.NotText = c.notText(x.Mode)
 	}
 	if x.Mode == session.Streams {
-		x.Check = c.newChecks(x.Nonce, connected)
+		x.Check = c.newChecks(x.Nonce, lost)
 	}
 	return x.Run(ctx, peer)
 }

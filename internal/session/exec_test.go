@@ -493,13 +493,20 @@ func (l *limitedWriter) Write(p []byte) (int, error) {
 }
 
 func BenchmarkExecStreams(b *testing.B) {
-	for what, notText := range map[string]func(string){"": nil, "text": func(string) {}} {
-		b.Run("notText="+what, func(b *testing.B) {
+	for what, c := range map[string]struct {
+		notText func(string)
+		check   Check
+	}{
+		"bare":    {},
+		"text":    {notText: func(string) {}},
+		"checked": {check: Check{Ask: func(context.Context) (bool, error) { return true, nil }}},
+	} {
+		b.Run(what, func(b *testing.B) {
 			p := feed{bytes.Repeat([]byte("some text with [brackets]\n"), 1024/26)}
 			b.SetBytes(100 << 20)
 			b.ReportAllocs()
 			for b.Loop() {
-				x := Exec{Nonce: nonce, Out: &limitedWriter{100 << 20}, Err: io.Discard, NotText: notText}
+				x := Exec{Nonce: nonce, Out: &limitedWriter{100 << 20}, Err: io.Discard, NotText: c.notText, Check: c.check}
 				if err := x.Run(b.Context(), p); !errors.Is(err, io.ErrShortWrite) {
 					b.Fatal(err)
 				}

@@ -21,6 +21,9 @@ const (
 	oneSided = 10
 	// The sign may have to wait for an agent that gets its own connection back.
 	answerTime = 30 * time.Second
+	// One that comes later than this may have been read in a pause, and be the last
+	// that is.
+	promptTime = 2 * time.Second
 	// And on one output so long while the other has given its own and goes on.
 	answerLag = 2 * time.Minute
 	// The service is there if it answers a ping so soon.
@@ -41,9 +44,9 @@ type Check struct {
 	// time, and its context ends when there is no need any more. Nil for no
 	// checks.
 	Ask func(ctx context.Context) (found bool, err error)
-	// Link gives false when the session has lost its connection and true when it
-	// has another. Nil where that cannot be.
-	Link <-chan bool
+	// Lost holds a token when the session has lost its connection, or has tried to
+	// get another. Nil where that cannot be.
+	Lost <-chan struct{}
 	// Haste divides all times, for tests; 0 is 1.
 	Haste int
 }
@@ -85,10 +88,9 @@ type watch struct {
 
 	// Owned by run.
 	peer      Peer
-	linked    bool
-	changes   int           // of linked
-	lost      bool          // the connection was lost after the last check
-	resumedAt time.Duration // and was there again; since the watch began, as all that follow
+	losses    int           // of the connection
+	lost      bool          // one was after the last check
+	lostAt    time.Duration // since the watch began, as all that follow
 	notBefore time.Duration
 	quiet     time.Duration
 	failures  int // of the last checks
@@ -98,7 +100,7 @@ func newWatch(c Check, stdout, stderr *execStream) *watch {
 	c.Haste = max(c.Haste, 1)
 	w := &watch{
 		check: c, both: [2]*execStream{stdout, stderr}, began: time.Now(),
-		news: make(chan struct{}, 1), linked: true,
+		news: make(chan struct{}, 1),
 	}
 	w.quiet = w.scaled(quietFirst)
 	w.over, w.giveUp = context.WithCancelCause(context.Background())
@@ -176,6 +178,7 @@ type answer int
 const (
 	noVerdict answer = iota // the connection does not work, which is not the agent's fault
 	isHeard
+	isHeardLate
 	isUnheard
 	notAsked // nobody could be
 )
@@ -197,6 +200,11 @@ func (w *watch) run(ctx context.Context, peer Peer) error {
 				w.quiet = min(2*w.quiet, w.scaled(quietLast))
 			}
 			w.lost = false
+		case isHeardLate: // asked again, the less often the more often that happens
+			w.failures = 0
+			w.lost, w.lostAt = true, w.now()
+			w.notBefore = w.now() + w.quiet
+			w.quiet = min(2*w.quiet, w.scaled(quietLast))
 		case isUnheard:
 			w.giveUp(&unheardError{found})
 			return nil
@@ -214,7 +222,7 @@ func (w *watch) run(ctx context.Context, peer Peer) error {
 func (w *watch) due(ctx context.Context) bool {
 	for {
 		left := never
-		if at, ok := w.next(); ok && w.linked {
+		if at, ok := w.next(); ok {
 			left = at - w.now()
 		}
 		switch {
@@ -234,7 +242,7 @@ func (w *watch) due(ctx context.Context) bool {
 func (w *watch) next() (at time.Duration, ok bool) {
 	quiet, since := w.quiet, time.Duration(0)
 	if w.lost {
-		quiet, since = w.scaled(quietAfterLoss), w.resumedAt
+		quiet, since = w.scaled(quietAfterLoss), w.lostAt
 	}
 	latest := max(since, w.latest())
 	for _, s := range w.both {
@@ -278,9 +286,9 @@ func (w *watch) pause(ctx context.Context, d time.Duration, result <-chan asked)
 	case <-w.news:
 	case a := <-result:
 		return &a, true
-	case w.linked = <-w.check.Link:
-		w.changes++
-		w.lost, w.resumedAt = true, w.now()
+	case <-w.check.Lost:
+		w.losses++
+		w.lost, w.lostAt = true, w.now()
 	case <-ctx.Done():
 		return nil, false
 	}
@@ -299,7 +307,7 @@ type question struct {
 // that it does not and have paused the agent, which would read the sign and then
 // nothing more.
 func (w *watch) ask(ctx context.Context) (got answer, found bool) {
-	changes := w.changes
+	losses := w.losses
 	if !w.alive(ctx) {
 		return noVerdict, false
 	}
@@ -336,9 +344,12 @@ func (w *watch) ask(ctx context.Context) (got answer, found bool) {
 			q.told, q.toldAt, found = true, w.now(), a.found
 		}
 		switch {
-		case !ok, w.changes != changes:
+		case !ok, w.losses != losses:
 			return noVerdict, false
 		case q.told && w.answered(q, 0) && w.answered(q, 1):
+			if w.late(q) {
+				return isHeardLate, true
+			}
 			return isHeard, true
 		case a != nil && a.err != nil:
 			return notAsked, false
@@ -350,6 +361,12 @@ func (w *watch) ask(ctx context.Context) (got answer, found bool) {
 func (w *watch) answered(q question, i int) bool {
 	p := &w.both[i].pulse
 	return p.ended.Load() || p.signs.Load() > q.signs[i]
+}
+
+// late tells whether an answer took so long that it proves little.
+func (w *watch) late(q question) bool {
+	limit := q.toldAt + w.scaled(promptTime)
+	return time.Duration(max(w.both[0].pulse.signAt.Load(), w.both[1].pulse.signAt.Load())) > limit
 }
 
 // left is how long an answer is still waited for.

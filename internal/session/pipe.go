@@ -36,8 +36,19 @@ func (p Pipe) Run(ctx context.Context, peer Peer) error {
 		terminate(ctx, peer)
 		return err
 	}
-	over, err := p.run(ctx, peer)
-	if !over {
+	heard := make(chan struct{})
+	err = carry(ctx, peer, func(ctx context.Context, peer Peer) error {
+		return p.output(ctx, peer, sync.OnceFunc(func() { close(heard) }))
+	}, func(ctx context.Context, peer Peer) error {
+		select {
+		case <-heard:
+		case <-time.After(settleTime):
+		case <-ctx.Done():
+			return nil
+		}
+		return p.input(ctx, peer)
+	})
+	if !errors.Is(err, io.EOF) {
 		terminate(ctx, peer)
 	}
 	return err
@@ -51,44 +62,6 @@ func (Pipe) check(start frame.Start) error {
 		return &TunnelError{"the document opens a session for many connections, which cannot carry one as it is"}
 	}
 	return nil
-}
-
-// run carries the bytes; over tells that the far side ended the session.
-func (p Pipe) run(ctx context.Context, peer Peer) (over bool, err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel(nil)
-	heard := make(chan struct{})
-	wg.Go(func() {
-		select {
-		case <-heard:
-		case <-time.After(settleTime):
-		case <-ctx.Done():
-			return
-		}
-		if err := safely(ctx, peer, p.input); err != nil {
-			cancel(err)
-		}
-	})
-	ended := make(chan error, 1)
-	go func() {
-		ended <- safely(ctx, peer, func(ctx context.Context, peer Peer) error {
-			return p.output(ctx, peer, sync.OnceFunc(func() { close(heard) }))
-		})
-	}()
-	select {
-	case err = <-ended:
-	case <-ctx.Done():
-		// Both may be ready: what the far end said is the better reason.
-		select {
-		case err = <-ended:
-		default:
-			return false, context.Cause(ctx)
-		}
-	}
-	var write *WriteError
-	return ctx.Err() == nil && !errors.As(err, &write), err
 }
 
 // input sends what is to be sent, up to its end.
