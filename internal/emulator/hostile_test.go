@@ -222,6 +222,17 @@ func TestTheSlowAreNotWaitedFor(t *testing.T) {
 	}
 }
 
+// TestADataChannelOutlivesARequest: the times of requests end with the upgrade.
+func TestADataChannelOutlivesARequest(t *testing.T) {
+	for _, tls := range []bool{false, true} {
+		s := startWith(t, Config{TLS: tls, Limits: Limits{Header: 2 * time.Second, Body: 2 * time.Second}}, echo)
+		p := connect(t, s, mustStart(t, s, `{"Target":"local"}`))
+		p.wantOutput("<start_publication>")
+		wantGone(t, "a request that began later", knock(t, s))
+		p.say("still there")
+	}
+}
+
 // TestPingsDoNotBuyTime: a websocket that only pings is not open.
 func TestPingsDoNotBuyTime(t *testing.T) {
 	s := startWith(t, Config{Limits: Limits{Open: 300 * time.Millisecond}}, echo)

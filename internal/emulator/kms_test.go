@@ -248,6 +248,7 @@ const quietly = `{"Target":"local","DocumentName":"AWS-StartNonInteractiveComman
 
 // TestEncryptedSessions runs a command, by clients and agents of two ages.
 func TestEncryptedSessions(t *testing.T) {
+	needPTY(t) // the command is that of a system that has one
 	for _, version := range []string{"3.3.808.0", "3.3.799.0"} {
 		for _, old := range []bool{false, true} {
 			s := startServer(t, Config{KMSKeys: []string{kmsKey}, AgentVersion: version})

@@ -163,7 +163,8 @@ func (e *encryption) ready() bool { return e.sealer != nil }
 // seal appends plain, encrypted for the client, to b.
 func (e *encryption) seal(b, plain []byte) []byte {
 	n := e.nonce.next()
-	return e.sealer.Seal(append(b, n[:]...), n[:], plain, nil)
+	b = append(b, n[:]...)
+	return e.sealer.Seal(b, b[len(b)-nonceSize:], plain, nil)
 }
 
 // sealOutput is seal for a message of output; a fault may spoil it.
