@@ -20,6 +20,9 @@ import (
 // end.
 const checkLimit = time.Minute
 
+// checkTries is how often it is tried at once when its session tells no status.
+const checkTries = 5
+
 // errCheckLimit is why one took too long.
 var errCheckLimit = fmt.Errorf("no answer within %s", checkLimit)
 
@@ -62,6 +65,9 @@ func (c *execCommand) newChecks(nonce string, lost losses) session.Check {
 func (k *checks) ask(ctx context.Context) (found bool, err error) {
 	k.env.log.Debug("checking whether the output still comes")
 	status, err := k.hold(ctx)
+	for try := 1; err != nil && try < checkTries && ctx.Err() == nil && unfinished(err); try++ {
+		status, err = k.hold(ctx) // that one was paused as well
+	}
 	if expired := (*api.Error)(nil); errors.As(err, &expired) && expired.Expired() {
 		k.open.shared.forget() // the user may have logged in meanwhile
 		status, err = k.hold(ctx)

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -30,8 +31,8 @@ const (
 	aliveTime = 15 * time.Second
 	// What came with its answer is read by then.
 	readTime = time.Second
-	// A check that could not be made is tried once more, not soon.
-	againAfter = 5 * time.Minute
+	// A check that could not be made is made later, each time after twice as long.
+	againAfter, againLast = 5 * time.Minute, 80 * time.Minute
 )
 
 // Check is how an Exec in Streams tells silence from output that does not come any
@@ -40,7 +41,8 @@ const (
 type Check struct {
 	// Ask makes the wrapper write a sign on both outputs, [NONCE], without
 	// anything that is sent over this session. It tells whether there still is a
-	// wrapper; an error is that it could not be asked. It is called once at a
+	// wrapper; an error is that it could not be asked, and one with a method
+	// Permanent() bool that gives true, that it never can. It is called once at a
 	// time, and its context ends when there is no need any more. Nil for no
 	// checks.
 	Ask func(ctx context.Context) (found bool, err error)
@@ -93,7 +95,7 @@ type watch struct {
 	lostAt    time.Duration // since the watch began, as all that follow
 	notBefore time.Duration
 	quiet     time.Duration
-	failures  int // of the last checks
+	again     time.Duration // after which a check that cannot be made is made again
 }
 
 func newWatch(c Check, stdout, stderr *execStream) *watch {
@@ -102,7 +104,7 @@ func newWatch(c Check, stdout, stderr *execStream) *watch {
 		check: c, both: [2]*execStream{stdout, stderr}, began: time.Now(),
 		news: make(chan struct{}, 1),
 	}
-	w.quiet = w.scaled(quietFirst)
+	w.quiet, w.again = w.scaled(quietFirst), w.scaled(againAfter)
 	w.over, w.giveUp = context.WithCancelCause(context.Background())
 	return w
 }
@@ -181,6 +183,7 @@ const (
 	isHeardLate
 	isUnheard
 	notAsked // nobody could be
+	notToBe  // and nobody can be
 )
 
 // run checks when it is time, until ctx ends.
@@ -195,13 +198,13 @@ func (w *watch) run(ctx context.Context, peer Peer) error {
 		case noVerdict:
 			w.notBefore = w.now() + w.scaled(quietAfterLoss)
 		case isHeard:
-			w.failures = 0
+			w.again = w.scaled(againAfter)
 			if !w.lost {
 				w.quiet = min(2*w.quiet, w.scaled(quietLast))
 			}
 			w.lost = false
 		case isHeardLate: // asked again, the less often the more often that happens
-			w.failures = 0
+			w.again = w.scaled(againAfter)
 			w.lost, w.lostAt = true, w.now()
 			w.notBefore = w.now() + w.quiet
 			w.quiet = min(2*w.quiet, w.scaled(quietLast))
@@ -209,10 +212,10 @@ func (w *watch) run(ctx context.Context, peer Peer) error {
 			w.giveUp(&unheardError{found})
 			return nil
 		case notAsked:
-			if w.failures++; w.failures > 1 {
-				return nil
-			}
-			w.notBefore = w.now() + w.scaled(againAfter)
+			w.notBefore = w.now() + w.again
+			w.again = min(2*w.again, w.scaled(againLast))
+		case notToBe:
+			return nil
 		}
 	}
 	return nil
@@ -351,10 +354,18 @@ func (w *watch) ask(ctx context.Context) (got answer, found bool) {
 				return isHeardLate, true
 			}
 			return isHeard, true
+		case a != nil && permanent(a.err):
+			return notToBe, false
 		case a != nil && a.err != nil:
 			return notAsked, false
 		}
 	}
+}
+
+// permanent tells an error that would come again for certain.
+func permanent(err error) bool {
+	p := (interface{ Permanent() bool })(nil)
+	return errors.As(err, &p) && p.Permanent()
 }
 
 // answered tells whether the sign has come on an output, or is not needed.

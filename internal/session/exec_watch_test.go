@@ -363,26 +363,45 @@ func TestALossEndsACheck(t *testing.T) {
 	}
 }
 
-func TestACheckThatCannotBeMadeIsTriedOnceMore(t *testing.T) {
-	denied := errors.New("denied")
+// forbidden is an error that comes again for certain.
+type forbidden struct{ error }
+
+func (forbidden) Permanent() bool { return true }
+
+func TestACheckThatCannotBeMadeIsMadeLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newCheckRig(t)
 		r.begin()
 		r.say(frame.Output, "x")
 		time.Sleep(quietFirst)
-		r.tell(asked{err: denied})
-		time.Sleep(againAfter - instant)
-		r.wantAsks("not soon", 1)
-		time.Sleep(instant)
-		r.wantAsks("later", 2)
-		r.tell(asked{err: denied})
+		want := int64(1)
+		for _, after := range []time.Duration{5, 10, 20, 40, 80, 80} {
+			r.tell(asked{err: errors.New("throttled")})
+			time.Sleep(after*time.Minute - instant)
+			r.wantAsks("not soon", want)
+			time.Sleep(instant)
+			want++
+			r.wantAsks("but then", want)
+		}
+		r.answer()
+		r.finish("x", "")
+	})
+}
+
+func TestACheckThatIsNotAllowedIsNotMadeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newCheckRig(t)
+		r.begin()
+		r.say(frame.Output, "x")
+		time.Sleep(quietFirst)
+		r.tell(asked{err: fmt.Errorf("the check: %w", forbidden{errors.New("denied")})})
 		for range 100 {
 			r.say(frame.Output, "x")
 			r.lose()
 			r.regain()
 			time.Sleep(time.Hour)
 		}
-		r.wantAsks("and never again", 2)
+		r.wantAsks("never again", 1)
 		r.finish(strings.Repeat("x", 101), "")
 	})
 }
