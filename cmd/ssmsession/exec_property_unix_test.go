@@ -33,7 +33,7 @@ func TestExecIsTransparent(t *testing.T) { playExecCases(t, 200, 10_000, emulato
 
 // TestExecIsTransparentEncrypted does the same over encrypted sessions.
 func TestExecIsTransparentEncrypted(t *testing.T) {
-	playExecCases(t, 48, 1000, emulator.Config{KMSKeys: []string{soakKey}})
+	playExecCases(t, 24, 1000, emulator.Config{KMSKeys: []string{soakKey}})
 }
 
 // TestExecIsTransparentOnABadDay does the same over a service that loses, doubles
