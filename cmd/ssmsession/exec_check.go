@@ -21,7 +21,13 @@ import (
 const checkLimit = time.Minute
 
 // checkTries is how often it is tried at once when its session tells no status.
-const checkTries = 5
+const checkTries = 3
+
+// untold tells a session that was ended in order, without a status.
+func untold(err error) bool {
+	closed := (*stream.Closed)(nil)
+	return errors.Is(err, session.ErrNoStatus) && errors.As(err, &closed)
+}
 
 // errCheckLimit is why one took too long.
 var errCheckLimit = fmt.Errorf("no answer within %s", checkLimit)
@@ -65,8 +71,14 @@ func (c *execCommand) newChecks(nonce string, lost losses) session.Check {
 func (k *checks) ask(ctx context.Context) (found bool, err error) {
 	k.env.log.Debug("checking whether the output still comes")
 	status, err := k.hold(ctx)
-	for try := 1; err != nil && try < checkTries && ctx.Err() == nil && unfinished(err); try++ {
-		status, err = k.hold(ctx) // that one was paused as well
+	for try := 1; untold(err) && try < checkTries && ctx.Err() == nil; try++ {
+		status, err = k.hold(ctx)
+	}
+	if untold(err) && ctx.Err() == nil {
+		// It has run each time: only its status was lost, as it is when the
+		// service pauses its agent, too. An output that is read has the sign.
+		k.env.log.Debug("checked, without a status", "error", err)
+		return true, nil
 	}
 	if expired := (*api.Error)(nil); errors.As(err, &expired) && expired.Expired() {
 		k.open.shared.forget() // the user may have logged in meanwhile
