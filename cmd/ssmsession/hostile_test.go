@@ -463,6 +463,7 @@ func (row hostileRow) run(t *testing.T, program string, size int64, limit time.D
 		args = []string{"start", exampleTarget}
 	}
 	e := endsInTime(t, limit, func(p int) { pid <- p }, s.environment(), append([]string{program}, args...)...)
+	s.tasks.Wait() // the far end, which counts
 	cost.cpu = e.cpu
 	if tunnel {
 		if e.status != exitSignal+int(syscall.SIGTERM) && e.status != exitFailed && e.status != -1 {

@@ -154,7 +154,7 @@ func TestNoEventHasAMemberForASecret(t *testing.T) {
 			default:
 				t.Errorf("%s.%s is of kind %s, which may hold anything", typ.Name(), field.Name, kind)
 			}
-			if secret.MatchString(field.Name) {
+			if secret.MatchString(field.Name) && field.Name != "KMSKeyID" { // which names a key, and is none
 				t.Errorf("%s.%s sounds like a secret", typ.Name(), field.Name)
 			}
 		}
