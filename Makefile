@@ -75,10 +75,12 @@ lint: bin/golangci-lint$(EXE) ## Lint the files of every supported system
 		CGO_ENABLED=0 GOOS=$$goos bin/golangci-lint$(EXE) run --tests=$$tests || exit 1; \
 	done
 
+# Tests of the command line wait more than they work, so more of them run at once
+# than there are processors.
 .PHONY: test
 test: ## Test with the race detector, in random order (PKG=./internal/...)
 	@echo "== go test -race"
-	@CGO_ENABLED=1 go test -race -shuffle=on -timeout 15m $(PKG)
+	@CGO_ENABLED=1 go test -race -shuffle=on -parallel 5 -timeout 20m $(PKG)
 
 ## ---- to mend, build, look ----
 
@@ -111,8 +113,8 @@ soak: ## Test the heavy properties at full size, for hours (PKG=./internal/...)
 # By number and not by time: on a busy machine a target may not come to run in a
 # second, and go test then calls that a failure.
 .PHONY: fuzz-briefly
-fuzz-briefly: ## Fuzz every fuzz target with a few hundred inputs
-	@$(MAKE) --no-print-directory fuzz FUZZTIME=300x
+fuzz-briefly: ## Fuzz every fuzz target with a hundred inputs
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=100x
 
 # go test fuzzes one target at a time, so list them first: the names of a
 # package's targets come before the line that ends it, "ok <package> <time>".

@@ -70,7 +70,7 @@ func TestScripts(t *testing.T) {
 		},
 		// Sooner than the test binary's own, so that a script that hangs is
 		// told by name.
-		Deadline: time.Now().Add(12 * patience), // of all scripts together
+		Deadline: time.Now().Add(18 * patience), // of all scripts together
 	})
 }
 
