@@ -75,12 +75,10 @@ lint: bin/golangci-lint$(EXE) ## Lint the files of every supported system
 		CGO_ENABLED=0 GOOS=$$goos bin/golangci-lint$(EXE) run --tests=$$tests || exit 1; \
 	done
 
-# Tests of the command line wait more than they work, so more of them run at once
-# than there are processors.
 .PHONY: test
 test: ## Test with the race detector, in random order (PKG=./internal/...)
 	@echo "== go test -race"
-	@CGO_ENABLED=1 go test -race -shuffle=on -parallel 5 -timeout 20m $(PKG)
+	@CGO_ENABLED=1 go test -race -shuffle=on -timeout 20m $(PKG)
 
 ## ---- to mend, build, look ----
 
