@@ -383,7 +383,7 @@ func TestAHostileFarEnd(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("cannot build the program: %v\n%s", err, out)
 	}
-	size, limit := int64(10e6), 2*badLimit
+	size, limit := int64(4e6), 2*badLimit
 	if os.Getenv("SOAK") != "" {
 		size, limit = 100e6, 20*badLimit
 	}

@@ -566,7 +566,7 @@ func TestFloodsTakeLittleMemory(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("cannot build the program: %v\n%s", err, out)
 	}
-	messages, limit := int64(100_000), badLimit
+	messages, limit := int64(40_000), badLimit
 	if os.Getenv("SOAK") != "" {
 		messages, limit = 1_000_000, 10*badLimit
 	}
