@@ -8,8 +8,6 @@ import (
 	"math/rand/v2"
 
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"strconv"
@@ -376,13 +374,7 @@ func (h *hostile) write(p []byte) {
 // harm it can. The program ends with a reason or carries on, shows nothing that a
 // terminal would obey, and takes little memory and processor time.
 func TestAHostileFarEnd(t *testing.T) {
-	needTool(t, "go")
-	program := filepath.Join(t.TempDir(), "ssmsession.exe")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("cannot build the program: %v\n%s", err, out)
-	}
+	program := released(t)
 	size, limit := int64(4e6), 2*badLimit
 	if os.Getenv("SOAK") != "" {
 		size, limit = 100e6, 20*badLimit

@@ -559,13 +559,7 @@ func (e ending) wantSays(t *testing.T, pattern string) {
 // TestFloodsTakeLittleMemory floods the program, built as it is released, and
 // looks at the most memory that it ever had.
 func TestFloodsTakeLittleMemory(t *testing.T) {
-	needTool(t, "go")
-	program := filepath.Join(t.TempDir(), "ssmsession.exe")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("cannot build the program: %v\n%s", err, out)
-	}
+	program := released(t)
 	messages, limit := int64(40_000), badLimit
 	if os.Getenv("SOAK") != "" {
 		messages, limit = 1_000_000, 10*badLimit
@@ -654,19 +648,24 @@ func wantSmall(t *testing.T, pid int) {
 	if runtime.GOOS != "linux" {
 		return
 	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	var kB int
-	if m := regexp.MustCompile(`(?m)^VmHWM:\s+(\d+) kB$`).FindSubmatch(status); m != nil {
-		kB, _ = strconv.Atoi(string(m[1])) // digits
-	}
+	kB := resident(t, pid)
 	t.Logf("%d kB", kB)
 	if kB == 0 || kB > 80_000 {
 		t.Errorf("it took %d kB of memory, want fewer than 80000", kB)
 	}
+}
+
+// released builds the program as it is released: without the race detector.
+func released(t *testing.T) string {
+	t.Helper()
+	needTool(t, "go")
+	program := filepath.Join(t.TempDir(), "ssmsession.exe")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("cannot build the program: %v\n%s", err, out)
+	}
+	return program
 }
 
 // says answers with a status and a body.
