@@ -438,7 +438,6 @@ func (row hostileRow) run(t *testing.T, program string, size int64, limit time.D
 				h.settled()
 			}
 			id := <-pid
-			cost.memory = resident(t, id)
 			if tunnel {
 				if process, err := os.FindProcess(id); err == nil {
 					_ = process.Signal(syscall.SIGTERM) // it may have ended
@@ -454,8 +453,13 @@ func (row hostileRow) run(t *testing.T, program string, size int64, limit time.D
 	if args == nil {
 		args = []string{"start", exampleTarget}
 	}
-	e := endsInTime(t, limit, func(p int) { pid <- p }, s.environment(), append([]string{program}, args...)...)
+	memory := make(chan int, 1)
+	e := endsInTime(t, limit, func(p int) {
+		pid <- p
+		go func() { memory <- mostResident(t, p) }()
+	}, s.environment(), append([]string{program}, args...)...)
 	s.tasks.Wait() // the far end, which counts
+	cost.memory = <-memory
 	cost.cpu = e.cpu
 	if tunnel {
 		if e.status != exitSignal+int(syscall.SIGTERM) && e.status != exitFailed && e.status != -1 {
@@ -490,6 +494,20 @@ func (h *hostile) settled() {
 	case <-h.ponged:
 	case <-h.gone:
 	case <-time.After(5 * time.Second):
+	}
+}
+
+// mostResident looks at a process until it ends: afterwards nobody can tell.
+func mostResident(t *testing.T, pid int) (most int) {
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for {
+		kB := resident(t, pid)
+		if kB == 0 {
+			return most
+		}
+		most = max(most, kB)
+		<-look.C
 	}
 }
 
