@@ -7,8 +7,8 @@ require (
 	github.com/aws/aws-sdk-go-v2/config v1.33.18 // region, profiles, endpoints, as the AWS CLI finds them
 	github.com/aws/aws-sdk-go-v2/credentials v1.21.0 // keys, roles, web identities, processes
 	github.com/aws/aws-sdk-go-v2/feature/ec2/imds v1.20.9 // credentials of the instance that we run on
-	github.com/aws/aws-sdk-go-v2/service/kms v1.62.6 // data keys of encrypted sessions
-	github.com/aws/aws-sdk-go-v2/service/ssm v1.82.0 // StartSession, ResumeSession, TerminateSession
+	github.com/aws/aws-sdk-go-v2/service/kms v1.60.0 // data keys of encrypted sessions; not newer: decision 11
+	github.com/aws/aws-sdk-go-v2/service/ssm v1.79.3 // StartSession, ResumeSession, TerminateSession; not newer: decision 11
 	github.com/aws/aws-sdk-go-v2/service/sts v1.52.0 // roles to be assumed, with MFA codes
 	github.com/aws/smithy-go v1.28.9 // the SDK's error types and logger
 	github.com/charmbracelet/x/vt v0.1.0 // tests: what a terminal shows
