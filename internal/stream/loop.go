@@ -108,15 +108,15 @@ func (l *loop) run(ctx context.Context) error {
 	for {
 		now := time.Now()
 		l.noticeSleep(now)
+		if err := l.dead(now); err != nil {
+			l.unlink(now, err)
+			l.dial()
+		}
 		l.watchStart(now)
 		if l.over(now) {
 			return l.end
 		}
 		l.watchAnswers(now)
-		if err := l.dead(now); err != nil {
-			l.unlink(now, err)
-			l.dial()
-		}
 		var (
 			in, done <-chan *frame.Batch
 			out      chan<- *frame.Batch
@@ -145,7 +145,7 @@ func (l *loop) run(ctx context.Context) error {
 		if head != nil {
 			read = l.ch.read
 		}
-		l.arm(timer, now, out != nil)
+		l.arm(timer, now)
 		if l.link != nil && l.snd.empty() {
 			l.ch.settled.Store(l.given)
 		} else {
@@ -239,20 +239,32 @@ func (l *loop) swap() {
 	l.pending, l.spare = l.spare, nil
 }
 
-// dead tells whether the link has to be given up although its reader has not
-// ended: the socket takes nothing more, or has been silent for too long. Not
-// while we are the ones who leave the socket unread.
-func (l *loop) dead(now time.Time) error {
+// deadAt is when the link has to be given up although its reader has not ended,
+// zero for never: the socket takes nothing more, or has been silent for too long.
+// Not while we are the ones who leave the socket unread.
+func (l *loop) deadAt() (at time.Time) {
 	if l.link == nil || l.rcv.crowded() {
-		return nil
+		return at
 	}
-	if !l.muteAt.IsZero() && !now.Before(l.muteAt.Add(muteGrace)) {
+	if !l.muteAt.IsZero() {
+		at = l.muteAt.Add(muteGrace)
+	}
+	if limit := l.silence(); limit > 0 {
+		at = earlier(at, l.readAt.Add(limit))
+	}
+	return at
+}
+
+// dead tells why the link has to be given up, nil while it need not be.
+func (l *loop) dead(now time.Time) error {
+	at := l.deadAt()
+	switch {
+	case at.IsZero() || now.Before(at):
+		return nil
+	case !l.muteAt.IsZero():
 		return l.lastErr
 	}
-	if limit := l.silence(); limit > 0 && now.Sub(l.readAt) >= limit {
-		return fmt.Errorf("nothing heard for %s", limit)
-	}
-	return nil
+	return fmt.Errorf("nothing heard for %s", l.silence())
 }
 
 // silence is how long a link may give nothing, zero for ever.
@@ -266,37 +278,21 @@ func (l *loop) accepting() bool {
 		l.snd.room() >= min(sendPiece, l.cfg.Window, l.snd.window)
 }
 
-// arm sets the one timer to the earliest deadline of the parts. While a batch
-// waits for a busy writer, what is in it has no deadline.
-func (l *loop) arm(timer *time.Timer, now time.Time, waiting bool) {
-	var next time.Time
-	sending := l.link != nil && l.end == nil // nothing is sent again after the end
-	if sending && !waiting {
-		next = l.snd.deadline(now)
-	}
-	if since := l.snd.unansweredSince(); sending && !since.IsZero() {
-		next = earlier(next, since.Add(l.cfg.GiveUp))
-		if !l.unanswered {
-			next = earlier(next, since.Add(unansweredAfter))
-		}
-	}
-	if l.link == nil && !l.lostAt.IsZero() && l.cfg.RedialFor > 0 {
-		next = earlier(next, l.lostAt.Add(l.cfg.RedialFor))
+// arm sets the one timer to the earliest deadline of the parts. None may have passed
+// and stay: the loop would turn without end.
+func (l *loop) arm(timer *time.Timer, now time.Time) {
+	next := l.deadAt()
+	if hold := l.holdUntil(); now.Before(hold) {
+		next = earlier(next, hold)
 	}
 	if l.link != nil && l.cfg.AliveInterval > 0 {
 		next = earlier(next, l.pingAt)
 	}
-	if l.link != nil && !l.muteAt.IsZero() {
-		next = earlier(next, l.muteAt.Add(muteGrace))
-	}
-	if hold := l.holdUntil(); now.Before(hold) {
-		next = earlier(next, hold)
-	}
-	next = earlier(next, l.startDeadline())
-	next = earlier(next, l.strayDeadline())
-	next = earlier(next, l.failDeadline())
 	if !l.flushing.IsZero() {
 		next = earlier(next, l.flushing.Add(flushGrace))
+	}
+	if l.end == nil {
+		next = earlier(next, l.openDeadline(now))
 	}
 	l.wakeAt = next
 	if next.IsZero() {
@@ -304,6 +300,28 @@ func (l *loop) arm(timer *time.Timer, now time.Time, waiting bool) {
 		return
 	}
 	timer.Reset(next.Sub(now))
+}
+
+// openDeadline is that of what is done until there is an end. While a batch waits to
+// be written, what is in it has no deadline.
+func (l *loop) openDeadline(now time.Time) time.Time {
+	next := earlier(l.startDeadline(), earlier(l.strayDeadline(), l.failDeadline()))
+	if l.link == nil {
+		if !l.lostAt.IsZero() && l.cfg.RedialFor > 0 {
+			next = earlier(next, l.lostAt.Add(l.cfg.RedialFor))
+		}
+		return next
+	}
+	if l.pending.Len() == 0 {
+		next = earlier(next, l.snd.deadline(now))
+	}
+	if since := l.snd.unansweredSince(); !since.IsZero() {
+		next = earlier(next, since.Add(l.cfg.GiveUp))
+		if !l.unanswered {
+			next = earlier(next, since.Add(unansweredAfter))
+		}
+	}
+	return next
 }
 
 // fill adds to the pending batch what the sender has due, and a ping when it is
