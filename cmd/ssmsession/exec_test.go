@@ -84,6 +84,8 @@ func TestExitCodesOfExecHaveAnOwner(t *testing.T) {
 		{"a command that succeeded", &session.Status{}, 0, events.ByRemote, ""},
 		{"one that failed", &session.Status{Code: 7}, 7, events.ByRemote, ""},
 		{"one that failed as we would", &session.Status{Code: 255}, 255, events.ByRemote, ""},
+		{"one on Windows that failed with more than a byte", &session.Status{Code: 5 << 8}, 1, events.ByRemote, ""},
+		{"one there that wants a restart", &session.Status{Code: 3010}, 194, events.ByRemote, ""},
 		{"a status, and trouble behind it", errors.Join(&session.Status{Code: 3}, errors.New("late")), 3, events.ByRemote, ""},
 		{"a status of start's", &session.ExitError{Code: 4}, 4, events.ByRemote, ""},
 		{"lost output", &session.IncompleteError{Code: 0, Err: closed}, 255, events.ByClient, "Incomplete"},

@@ -63,14 +63,23 @@ func exitOf(err error) exit {
 	case errors.As(err, &late):
 		return exit{code: exitLate, owner: events.ByClient}
 	case errors.As(err, &status):
-		return exit{code: status.Code, owner: events.ByRemote}
+		return exit{code: oneByte(status.Code), owner: events.ByRemote}
 	case errors.As(err, &told):
-		return exit{code: max(told.Code&0xff, 1), owner: events.ByRemote} // 256 is no success
+		return exit{code: oneByte(told.Code), owner: events.ByRemote}
 	case errors.As(err, &use), errors.As(err, &apiErr) && apiErr.Usage(), isUnknownCommand(err):
 		return exit{code: exitUsage, owner: events.ByClient}
 	default:
 		return exit{code: exitFailed, owner: events.ByClient}
 	}
+}
+
+// oneByte is a far end's status as this program can have it: a program on Windows may
+// end with any of 32 bits, and 256 is no success.
+func oneByte(status int) int {
+	if status == 0 {
+		return 0
+	}
+	return max(status&0xff, 1)
 }
 
 // brokenPipe is SIGPIPE's number. Windows has no such signal, and the same code.

@@ -268,11 +268,11 @@ func AppendExitCode(b []byte, code int) []byte {
 }
 
 // ParseExitCode reads the payload of an ExitCode message. An agent reports a
-// death by signal as -1.
+// death by signal as -1, and nothing below.
 func ParseExitCode(p []byte) (int, error) {
 	text, ok := strings.CutPrefix(string(p), exitCodePrefix)
 	n, err := strconv.Atoi(strings.TrimSpace(text))
-	if !ok || err != nil {
+	if !ok || err != nil || n < -1 {
 		return 0, fmt.Errorf("exit code payload %.40q is not %q and a number", p, exitCodePrefix)
 	}
 	return n, nil
