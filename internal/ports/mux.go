@@ -169,10 +169,17 @@ func (s *Stream) Write(p []byte) (int, error) {
 // the far end's end.
 func (s *Stream) WriteTo(w io.Writer) (int64, error) {
 	out := &watched{w: w}
+	ended := false // well
 	for tries := 0; ; tries++ {
 		n, err := s.smux.WriteTo(out)
+		ended = ended || err == nil
 		// When the session ends, smux may say so before it gives what had come.
-		if err == nil || out.err != nil || n == 0 && tries > 0 {
+		switch {
+		case out.err != nil:
+			return out.n, err
+		case n == 0 && tries > 0 && ended:
+			return out.n, nil
+		case n == 0 && tries > 0:
 			return out.n, err
 		}
 	}
