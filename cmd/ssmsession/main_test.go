@@ -50,9 +50,10 @@ func childEnv(more ...string) []string {
 		"LANG=C.UTF-8",
 		"TERM=xterm-256color",
 		"SHELL=/bin/sh",
-		"PS1=" + prompt + " ",
+		"PS1=" + prompt + "\n",
 	}, more...)
 }
 
-// prompt is what the shells of the tests prompt with.
+// prompt is what the shells of the tests prompt with, on a line of its own: a slow
+// shell prompts after it was typed at, in front of what its command prints.
 const prompt = "ready>"
