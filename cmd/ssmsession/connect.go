@@ -227,7 +227,7 @@ func (o *opening) end(ctx context.Context, e *env, svc *service, sessionID strin
 	}
 	err := svc.lacking
 	if err == nil {
-		err = terminate(ctx, svc.client, sessionID, e.patience())
+		err = terminate(ctx, svc.client.Load(), sessionID, e.patience())
 	}
 	if call := (*api.Error)(nil); o.told && errors.As(err, &call) && (withoutCredentials(call) || call.Code == accessDenied) {
 		e.log.Debug("the service cannot be told that the session is over, the agent was", "error", err)

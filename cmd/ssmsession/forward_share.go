@@ -10,8 +10,8 @@ type sharing struct {
 	close []func() error
 }
 
-// get gives a session its own copy, of one that connect makes if there is none.
-// The copy's close does nothing.
+// get gives the service that connect makes if there is none. Its close does nothing:
+// end's counts.
 func (s *sharing) get(connect func() (*service, error)) (*service, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -20,12 +20,11 @@ func (s *sharing) get(connect func() (*service, error)) (*service, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.have = made
 		s.close = append(s.close, made.close)
+		made.close = func() error { return nil }
+		s.have = made
 	}
-	own := *s.have
-	own.close = func() error { return nil }
-	return &own, nil
+	return s.have, nil
 }
 
 // forget makes the next session connect anew: the credentials have expired.

@@ -39,7 +39,7 @@ func (o *opening) hold(ctx context.Context, e *env, body func(context.Context, s
 	}
 	defer func() { err = errors.Join(err, svc.close()) }()
 	if o.prepare != nil {
-		if err := o.prepare(ctx, svc.client); err != nil {
+		if err := o.prepare(ctx, svc.client.Load()); err != nil {
 			return err
 		}
 	}
@@ -153,7 +153,7 @@ func (o *opening) start(ctx context.Context, e *env, svc *service) (api.Grant, e
 		}
 	})
 	defer stop()
-	grant, err := svc.client.Start(call, o.request())
+	grant, err := svc.client.Load().Start(call, o.request())
 	if err != nil && ctx.Err() != nil {
 		cause := context.Cause(ctx)
 		if late := (*failure)(nil); call.Err() == nil {

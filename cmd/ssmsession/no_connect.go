@@ -68,7 +68,7 @@ func (h *handOn) start(ctx context.Context, e *env, o *opening) (err error) {
 		}
 	}
 	if err != nil {
-		return errors.Join(err, terminate(ctx, svc.client, grant.SessionID, e.patience()))
+		return errors.Join(err, terminate(ctx, svc.client.Load(), grant.SessionID, e.patience()))
 	}
 	e.say("session %s on %s waits to be connected to", oneLine(grant.SessionID), oneLine(o.target))
 	return nil

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -211,9 +212,10 @@ func (o *opening) escapeHint(e *env) string {
 	return ""
 }
 
-// service is where sessions come from, and the way there.
+// service is where sessions come from, and the way there. Several goroutines use it:
+// a connection is got back while a key is asked for, or a session ended.
 type service struct {
-	client  *api.Client                                // nil where there can be none
+	client  atomic.Pointer[api.Client]                 // nil where there can be none
 	lacking error                                      // why there is none
 	renew   func(context.Context) (*api.Client, error) // with credentials looked for anew
 	dial    func(ctx context.Context, streamURL string) (stream.Socket, error)
@@ -226,10 +228,10 @@ func (s *service) resume(ctx context.Context, sessionID string) (api.Grant, erro
 	if s.lacking != nil {
 		return api.Grant{}, s.lacking
 	}
-	grant, err := s.client.Resume(ctx, sessionID)
+	grant, err := s.client.Load().Resume(ctx, sessionID)
 	if expired := (*api.Error)(nil); errors.As(err, &expired) && expired.Expired() {
 		if fresh, renewErr := s.renew(ctx); renewErr == nil {
-			s.client = fresh // else the old one stays, and its error is told
+			s.client.Store(fresh) // else the old one stays, and its error is told
 		}
 	}
 	return grant, err
@@ -240,7 +242,7 @@ func (s *service) dataKey(ctx context.Context, r api.DataKeyRequest) (stream.Dat
 	if s.lacking != nil {
 		return stream.DataKey{}, s.lacking
 	}
-	key, err := s.client.DataKey(ctx, r)
+	key, err := s.client.Load().DataKey(ctx, r)
 	return stream.DataKey{Plaintext: key.Plaintext, Ciphertext: key.Ciphertext}, err
 }
 
@@ -302,10 +304,11 @@ func (o *opening) connectAnew(ctx context.Context, e *env, clock *openingClock) 
 			})
 		},
 	}
-	s.client, err = api.New(ctx, cfg)
+	client, err := s.renew(ctx)
 	if o.given != nil {
 		s.lacking, err = err, nil // most sessions need no more than they were given
 	}
+	s.client.Store(client)
 	return s, err
 }
 
@@ -376,9 +379,11 @@ func (o *opening) connectLocal(ctx context.Context, e *env) (*service, error) {
 			return stream.DialWebSocket(ctx, streamURL, stream.DialConfig{})
 		},
 	}
-	if s.client, err = s.renew(ctx); err != nil {
+	client, err := s.renew(ctx)
+	if err != nil {
 		return nil, errors.Join(err, server.Close())
 	}
+	s.client.Store(client)
 	return s, nil
 }
 

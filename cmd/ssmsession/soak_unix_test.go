@@ -586,15 +586,17 @@ func newEcho(server *emulator.Server) *echo {
 
 // open opens it and waits for the program.
 func (e *echo) open(ctx context.Context, program string, notify func(stream.Notice)) (err error) {
-	if e.service.client, err = e.service.renew(ctx); err != nil {
+	client, err := e.service.renew(ctx)
+	if err != nil {
 		return err
 	}
+	e.service.client.Store(client)
 	o := &opening{
 		target: exampleTarget, document: "AWS-StartInteractiveCommand",
 		parsed:    map[string][]string{"command": {"stty raw -echo; echo ready; exec " + program}},
 		perSecond: -1, reconnectFor: patience, aliveInterval: stream.DefaultAliveInterval,
 	}
-	if e.grant, err = e.service.client.Start(ctx, o.request()); err != nil {
+	if e.grant, err = e.service.client.Load().Start(ctx, o.request()); err != nil {
 		return err
 	}
 	config := o.streamConfig(&env{report: &report{log: slog.New(slog.DiscardHandler)}}, e.service, e.grant)
@@ -624,7 +626,7 @@ func (e *echo) want(ctx context.Context, words string) error {
 
 // end has the session terminated. Nothing may come any more but the end.
 func (e *echo) end(ctx context.Context) error {
-	if err := terminate(ctx, e.service.client, e.grant.SessionID, terminateTimeout); err != nil {
+	if err := terminate(ctx, e.service.client.Load(), e.grant.SessionID, terminateTimeout); err != nil {
 		return err
 	}
 	_, p, err := e.channel.Recv(ctx)
