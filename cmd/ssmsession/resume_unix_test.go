@@ -164,8 +164,8 @@ func TestATargetThatDoesNotAnswerIsShown(t *testing.T) {
 	typed := time.Now()
 	d.Type("echo out of the''silence\r")
 	d.WaitFor("target does not answer")
-	if took := time.Since(typed); took < 9*time.Second || took > 15*time.Second {
-		t.Errorf("it was told after %v, want 10 s", took)
+	if took := time.Since(typed); took < 9*time.Second {
+		t.Errorf("it was told after %v, want no less than 10 s", took)
 	}
 	d.WaitFor("~. gives up")
 	d.order()
