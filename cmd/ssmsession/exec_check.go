@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ssmsession/ssmsession/internal/api"
+	"github.com/ssmsession/ssmsession/internal/crash"
 	"github.com/ssmsession/ssmsession/internal/remote"
 	"github.com/ssmsession/ssmsession/internal/session"
 	"github.com/ssmsession/ssmsession/internal/stream"
@@ -102,6 +103,7 @@ func (k *checks) ask(ctx context.Context) (found bool, err error) {
 
 // hold holds the session of one check, of which nobody is told.
 func (k *checks) hold(ctx context.Context) (status int, err error) {
+	defer crash.Catch(&err)
 	ctx, cancel := context.WithTimeoutCause(ctx, checkLimit, errCheckLimit)
 	defer cancel()
 	e := &env{

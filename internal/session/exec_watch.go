@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ssmsession/ssmsession/internal/crash"
 )
 
 // When a check is due, and how long its answer may take. docs/exec.md has them in
@@ -324,8 +326,10 @@ func (w *watch) ask(ctx context.Context) (got answer, found bool) {
 	}
 	result := make(chan asked, 1)
 	wg.Go(func() {
-		found, err := w.check.Ask(ctx)
-		result <- asked{found, err}
+		var a asked
+		defer func() { result <- a }()
+		defer crash.Catch(&a.err)
+		a.found, a.err = w.check.Ask(ctx)
 	})
 	for proved := false; ; { // that nothing is missing but the sign
 		left := w.left(q)

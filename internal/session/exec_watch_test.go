@@ -368,6 +368,21 @@ type forbidden struct{ error }
 
 func (forbidden) Permanent() bool { return true }
 
+func TestACheckThatPanicsIsNotTheCommandsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newCheckRig(t)
+		r.exec.Check.Ask = func(context.Context) (bool, error) {
+			r.asks.Add(1)
+			panic("in Ask")
+		}
+		r.begin()
+		r.say(frame.Output, "x")
+		time.Sleep(24 * time.Hour)
+		r.wantAsks("the same would come of the next", 1)
+		r.finish("x", "")
+	})
+}
+
 func TestACheckThatCannotBeMadeIsMadeLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newCheckRig(t)
