@@ -16,6 +16,7 @@ import (
 	"github.com/ssmsession/ssmsession/internal/events"
 	"github.com/ssmsession/ssmsession/internal/session"
 	"github.com/ssmsession/ssmsession/internal/stream"
+	"github.com/ssmsession/ssmsession/internal/tty"
 )
 
 func TestSizesAreBytesOrUnitsOf1024(t *testing.T) {
@@ -113,6 +114,24 @@ func TestExitCodesOfExecHaveAnOwner(t *testing.T) {
 		if told != c.told {
 			t.Errorf("%s: the problem's code is %q, want %q", c.name, told, c.told)
 		}
+	}
+}
+
+// What a system says of a pipe that nobody reads differs.
+func TestAReaderThatLeftIsKnown(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = tty.NewWriter(w).Write([]byte("x"))
+	if x := exitOf(&session.WriteError{Err: err}); x.code != 141 {
+		t.Errorf("a reader that left (%v) is exit code %d, want 141", err, x.code)
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -89,7 +89,7 @@ const brokenPipe = 13
 // broke is EPIPE as well, and something else.
 func nobodyReads(err error) bool {
 	write := (*session.WriteError)(nil)
-	return errors.As(err, &write) && errors.Is(write.Err, syscall.EPIPE)
+	return errors.As(err, &write) && isBrokenPipe(write.Err)
 }
 
 // problem is what is told of an error.

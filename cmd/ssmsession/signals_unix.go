@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/signal"
 	"syscall"
@@ -48,6 +49,9 @@ func dieOf(s os.Signal) {
 		}
 	}
 }
+
+// isBrokenPipe tells that a write has failed for want of a reader.
+func isBrokenPipe(err error) bool { return errors.Is(err, syscall.EPIPE) }
 
 // readerGone tells whether f is a pipe that nobody reads any more.
 func readerGone(f *os.File) bool {

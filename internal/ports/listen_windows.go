@@ -25,7 +25,10 @@ func noFamily(err error) bool {
 // listenSocket makes the socket at path. Its directory says who may use it: a
 // mode is not kept here.
 func listenSocket(ctx context.Context, path string) (net.Listener, error) {
-	if _, err := os.Lstat(path); err == nil {
+	if info, err := os.Lstat(path); err == nil {
+		if info.Mode().Type() != fs.ModeSocket {
+			return nil, fmt.Errorf("cannot make the socket %s: there is something else of that name", path)
+		}
 		var d net.Dialer
 		conn, err := d.DialContext(ctx, "unix", path)
 		if err == nil {
