@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/ssmsession/ssmsession/internal/events"
+	"github.com/ssmsession/ssmsession/internal/ports"
 )
 
 // counters count what goes through one tunnel, in all of its sessions.
@@ -57,6 +58,10 @@ func (c *countingConn) CloseWrite() error {
 	}
 	return nil
 }
+
+// Gone tells whether the local program has closed the connection altogether, where
+// the system knows.
+func (c *countingConn) Gone() bool { return ports.Gone(c.Conn) }
 
 // from names who connected; a client of a unix socket has no name.
 func (c *countingConn) from() string {

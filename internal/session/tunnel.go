@@ -49,7 +49,8 @@ type Tunnel struct {
 	RemoteHost bool
 	// HalfCloseWait is how long the far side must have been silent, after the
 	// local end-of-file, before that is passed on. An agent then closes the whole
-	// connection. 0 for DefaultHalfCloseWait.
+	// connection. A program that has gone, as far as its connection knows, is not
+	// waited for. 0 for DefaultHalfCloseWait.
 	HalfCloseWait time.Duration
 	// KeepAlive sends something every 10 s, which keeps the service from ending
 	// an idle session. Agents before 3.1.1446 are sent it anyway: they would end

@@ -99,13 +99,13 @@ func (r *basicRun) carry(ctx context.Context, conn net.Conn) (err error) {
 		r.stale.Store(false)
 		return r.peer.Send(ctx, frame.Output, p)
 	})
-	ended := upErr == nil && f.silent(reads, r.HalfCloseWait)
+	ended := upErr == nil && f.silent(reads, r.HalfCloseWait, f.gone)
 	_ = conn.Close() // as above; it also ends a write that waits for the program
 	if ctx.Err() == nil && local && f.in.Load()+f.out.Load() > 0 {
 		// The next connection is not to have the rest of this one.
 		err = r.peer.Send(ctx, frame.Flag, frame.DisconnectToPort.Append(nil))
 		if !ended {
-			f.silent(ctx, leftover)
+			f.silent(ctx, leftover, stays)
 		}
 	}
 	r.detach(f)

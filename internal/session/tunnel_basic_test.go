@@ -95,6 +95,7 @@ func TestBasicProgramThatQuits(t *testing.T) {
 	for name, quit := range map[string]func(c *half){
 		"at once":                  func(c *half) { c.reset() },
 		"after its end of sending": func(c *half) { c.CloseWrite(); time.Sleep(time.Second); c.reset() },
+		"as the system knows":      func(c *half) { c.leave(); time.Sleep(time.Millisecond) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBasicBubble(t, func(t *testing.T, r *tunnelRig) {
@@ -126,6 +127,26 @@ func TestBasicProgramThatQuits(t *testing.T) {
 			})
 		})
 	}
+}
+
+// One that has read all it wants and left is not waited for as one that may still read.
+func TestBasicProgramThatLeaves(t *testing.T) {
+	inBasicBubble(t, func(t *testing.T, r *tunnelRig) {
+		for _, word := range []string{"one", "two", "three"} {
+			begin := time.Now()
+			c := r.connect()
+			if took := time.Since(begin); took > leftover+10*time.Millisecond {
+				t.Errorf("connection %s was taken after %v", word, took)
+			}
+			go io.WriteString(c, word)
+			r.wantSent("connection "+word, word)
+			go r.say("answer " + word)
+			wantNext(t, "connection "+word, c, "answer "+word)
+			c.leave()
+		}
+		time.Sleep(leftover + 10*time.Millisecond)
+		wantFlags(t, r.peer, frame.DisconnectToPort, frame.DisconnectToPort, frame.DisconnectToPort)
+	})
 }
 
 // What the destination says before there is a connection waits for the first.

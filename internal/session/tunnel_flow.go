@@ -65,6 +65,7 @@ type flow struct {
 	conn    net.Conn
 	spare   *buffers
 	settled func() bool  // all that was sent has arrived
+	gone    func() bool  // the local program has closed both ways
 	in, out atomic.Int64 // bytes from and to the far side
 
 	began time.Time
@@ -73,8 +74,22 @@ type flow struct {
 }
 
 func newFlow(conn net.Conn, spare *buffers, peer Peer) *flow {
-	return &flow{conn: conn, spare: spare, settled: settledOf(peer), began: time.Now()}
+	return &flow{conn: conn, spare: spare, settled: settledOf(peer), gone: goneOf(conn), began: time.Now()}
 }
+
+// leaver is a connection that knows whether the program at its other end has closed
+// it altogether.
+type leaver interface{ Gone() bool }
+
+// goneOf asks a connection that; of one that does not know nobody has ever gone.
+func goneOf(conn net.Conn) func() bool {
+	if c, ok := conn.(leaver); ok {
+		return c.Gone
+	}
+	return stays
+}
+
+func stays() bool { return false }
 
 // settler is a Peer that knows whether all that was sent has been acknowledged,
 // over a link that is there.
@@ -130,17 +145,22 @@ func (f *flow) upload(send func([]byte) error) (local bool, err error) {
 
 // silent waits until the far side has been silent for wait, from now on. Time in
 // which it cannot have heard all that was sent, or is not heard because the local
-// program does not read, does not count. It is false when stop came first.
-func (f *flow) silent(ctx context.Context, wait time.Duration) bool {
+// program does not read, does not count. It is false when ctx ends first, or when
+// enough is true: that is asked soon, for a program is gone just after its end-of-file,
+// and then ever more seldom.
+func (f *flow) silent(ctx context.Context, wait time.Duration, enough func() bool) bool {
 	f.heard()
-	for {
+	for pause := time.Millisecond; ; pause = min(2*pause, wait/8) {
 		left := wait - time.Since(f.began) + time.Duration(f.last.Load())
 		if left <= 0 {
 			return true
 		}
 		select {
-		case <-time.After(min(left, wait/8)):
+		case <-time.After(min(left, pause)):
 		case <-ctx.Done():
+			return false
+		}
+		if enough() {
 			return false
 		}
 		if f.busy.Load() || !f.settled() {

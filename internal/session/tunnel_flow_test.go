@@ -25,13 +25,13 @@ func TestSilenceOfAFarEndThatCannotHearDoesNotCount(t *testing.T) {
 		defer far.Close()
 		f := newFlow(local, &buffers{}, peer)
 		began := time.Now()
-		if !f.silent(t.Context(), 2*time.Second) || time.Since(began) != 2*time.Second {
+		if !f.silent(t.Context(), 2*time.Second, stays) || time.Since(began) != 2*time.Second {
 			t.Errorf("the silence of an idle link took %v, want 2s", time.Since(began))
 		}
 		began = time.Now()
 		peer.is.Store(true)
 		time.AfterFunc(30*time.Second, func() { peer.is.Store(false) })
-		if !f.silent(t.Context(), 2*time.Second) {
+		if !f.silent(t.Context(), 2*time.Second, stays) {
 			t.Fatal("the silence was given up")
 		}
 		if took := time.Since(began); took < 31*time.Second || took > 33*time.Second {

@@ -197,7 +197,7 @@ func (r *muxRun) upload(downCtx context.Context, f *flow, stream *ports.Stream) 
 		_ = stream.Close() // the download ends by it, and its error is this one
 		return err
 	}
-	if stream.Flush(downCtx) == nil && f.silent(downCtx, r.HalfCloseWait) {
+	if stream.Flush(downCtx) == nil && (f.silent(downCtx, r.HalfCloseWait, f.gone) || downCtx.Err() == nil) {
 		// One that cannot be sent is the session's end, which the download tells.
 		_ = stream.CloseWrite()
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +24,8 @@ import (
 type half struct {
 	r        *io.PipeReader
 	w        *io.PipeWriter
+	other    *half
+	left     atomic.Bool
 	mu       sync.Mutex // guards what follows
 	deadline *time.Timer
 }
@@ -31,7 +34,9 @@ type half struct {
 func halves() (a, b *half) {
 	r1, w1 := io.Pipe()
 	r2, w2 := io.Pipe()
-	return &half{r: r1, w: w2}, &half{r: r2, w: w1}
+	a, b = &half{r: r1, w: w2}, &half{r: r2, w: w1}
+	a.other, b.other = b, a
+	return a, b
 }
 
 func (h *half) Read(p []byte) (int, error)  { return h.r.Read(p) }
@@ -48,6 +53,17 @@ func (h *half) reset() {
 	h.w.CloseWithError(errReset)
 	h.r.CloseWithError(errReset)
 }
+
+// leave ends the connection both ways as a program does that has read everything:
+// the other end gets an end-of-file, and knows.
+func (h *half) leave() {
+	h.w.Close()
+	h.left.Store(true)
+	h.r.CloseWithError(errReset)
+}
+
+// Gone tells whether the other end has left.
+func (h *half) Gone() bool { return h.other.left.Load() }
 
 func (h *half) stopDeadline(next *time.Timer) {
 	h.mu.Lock()

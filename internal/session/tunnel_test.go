@@ -307,6 +307,42 @@ func TestTunnelLocalReset(t *testing.T) {
 	})
 }
 
+// A program that has left reads no answer, so that its destination hears of its end at
+// once. One that has only ended its sending does.
+func TestTunnelProgramThatLeaves(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		heard := make(chan time.Duration)
+		r := newTunnelRig(t, "3.3.0.0", func(c net.Conn) error {
+			defer c.Close()
+			if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
+				return err
+			}
+			begin := time.Now()
+			_, err := c.Read(make([]byte, 1))
+			heard <- time.Since(begin)
+			return err
+		})
+		r.run()
+		c := r.connect()
+		mustWrite(t, c, "quit")
+		c.leave()
+		if took := <-heard; took > 10*time.Millisecond {
+			t.Errorf("the destination of a program that left heard of it after %v", took)
+		}
+		synctest.Wait()
+		if ended := r.of(TunnelEnded); len(ended) != 1 || ended[0].Err != nil || ended[0].Out != 4 {
+			t.Errorf("the ends told are %v, want one without an error", ended)
+		}
+		c = r.connect()
+		mustWrite(t, c, "quit")
+		c.CloseWrite()
+		if took := <-heard; took < DefaultHalfCloseWait/2 {
+			t.Errorf("the destination of a program that still reads heard of its end after %v", took)
+		}
+		r.stop()
+	})
+}
+
 func TestTunnelEndsWithItsConnections(t *testing.T) {
 	inBubble(t, echo, func(t *testing.T, r *tunnelRig) {
 		c := r.connect()
