@@ -61,9 +61,10 @@ func readerGone(f *os.File) bool {
 	}
 	gone := false
 	err = conn.Control(func(fd uintptr) {
-		fds := []unix.PollFd{{Fd: int32(fd)}}
+		// On macOS it is a hangup, and told only to who asks for it.
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLHUP}}
 		n, pollErr := unix.Poll(fds, 0)
-		gone = pollErr == nil && n > 0 && fds[0].Revents&unix.POLLERR != 0
+		gone = pollErr == nil && n > 0 && fds[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0
 	})
 	return err == nil && gone
 }

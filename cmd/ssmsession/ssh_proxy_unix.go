@@ -28,7 +28,8 @@ func readerLeaves(ctx context.Context, out *os.File, _ <-chan struct{}) bool {
 	}
 	gone := false
 	err = conn.Control(func(fd uintptr) {
-		fds := []unix.PollFd{{Fd: int32(fd)}, {Fd: int32(stop.Fd()), Events: unix.POLLIN}}
+		// macOS tells of a hangup only who asks for it.
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLHUP}, {Fd: int32(stop.Fd()), Events: unix.POLLIN}}
 		for {
 			_, err := unix.Poll(fds, -1)
 			if errors.Is(err, unix.EINTR) {
