@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/ssmsession/ssmsession/internal/ports"
+	"github.com/ssmsession/ssmsession/internal/session"
 )
 
 // The session documents of forward: for a port of the target itself, and for one
@@ -15,10 +16,6 @@ const (
 	documentPort       = "AWS-StartPortForwardingSession"
 	documentRemoteHost = "AWS-StartPortForwardingSessionToRemoteHost"
 )
-
-// defaultHalfCloseWait is how long the far side must have been silent before it is
-// told that the local one has ended.
-const defaultHalfCloseWait = 2 * time.Second
 
 // forwardCommand is ssmsession forward.
 type forwardCommand struct {
@@ -111,7 +108,7 @@ func (c *forwardCommand) addFlags(f *pflag.FlagSet) {
 	f.BoolVarP(&c.background, "background", "f", false, "go to the background once all is ready (not on Windows)")
 	f.StringVar(&c.pidFile, "pid-file", "", "write the process id to this file once all is ready, and remove it at the end")
 	f.BoolVar(&c.keepAlive, "keepalive", false, "keep the session from being idle, where the agent takes it")
-	f.DurationVar(&c.halfCloseWait, "half-close-wait", defaultHalfCloseWait,
+	f.DurationVar(&c.halfCloseWait, "half-close-wait", session.DefaultHalfCloseWait,
 		"how long the far side must be silent until it is told that the near one has ended")
 	c.open.addFlags(f)
 	f.Lookup("document-name").Usage = "session document of the same kind (default: " + documentPort +

@@ -11,8 +11,8 @@ import (
 )
 
 // prompt asks the user for one line on the terminal. It is nil where nobody can
-// be asked: without a terminal for the
-// question or for the answer, and in CI, where one may be there all the same.
+// be asked: without a terminal for the question or for the answer, and in CI, where
+// one may be there all the same.
 func (e *env) prompt() func(ctx context.Context, question string) (string, error) {
 	if t := tty.New(e.in, e.err); e.getenv("CI") != "" || !t.InIsTerminal() || !t.OutIsTerminal() {
 		return nil

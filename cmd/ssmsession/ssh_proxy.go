@@ -93,8 +93,8 @@ func (c *sshProxyCommand) complete(cmd *cobra.Command, host, port string) error 
 	switch {
 	case o.output != "text":
 		return usage(cmd, errors.New("stdout is the connection's: --output has no place there"))
-	case err != nil || n < 1 || n > 65535:
-		return usage(cmd, fmt.Errorf("%q is no port: a number from 1 to 65535", port))
+	case err != nil || n < 1 || n > maxPort:
+		return usage(cmd, fmt.Errorf("%q is no port: a number from 1 to %d", port, maxPort))
 	}
 	if o.parsed == nil {
 		o.parsed = map[string][]string{}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -159,8 +160,9 @@ func (t *teller) draw(now time.Time) {
 // expiredPrefix begins the reason when credentials have to be renewed.
 const expiredPrefix = "credentials expired: "
 
+// loginHint is a reason that the user can do something about, else empty.
 func loginHint(reason string) string {
-	if len(reason) > len(expiredPrefix) && reason[:len(expiredPrefix)] == expiredPrefix {
+	if strings.HasPrefix(reason, expiredPrefix) {
 		return oneLine(reason)
 	}
 	return ""

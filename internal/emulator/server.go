@@ -255,8 +255,8 @@ func (s *Server) newHTTPServer() *http.Server {
 	}
 }
 
-// whileServing is around every request. It counts the requests that Close waits for, and lets none in once it
-// is called.
+// whileServing is around every request. It counts the requests that Close waits for,
+// and lets none in once it is called.
 func (s *Server) whileServing(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()

@@ -9,9 +9,9 @@ import (
 )
 
 // The constants of retransmission (docs/protocol.md, "Retransmission"). The
-// smoothing is AWS's own, but that the first measurement counts as it is; the floor keeps a quick loopback from repeating what
-// is only waiting for a busy processor, and the ceiling is higher than AWS's
-// because every timeout here doubles (Karn).
+// smoothing is AWS's own, but that the first measurement counts as it is; the floor
+// keeps a quick loopback from repeating what is only waiting for a busy processor,
+// and the ceiling is higher than AWS's because every timeout here doubles (Karn).
 const (
 	initialRTT    = 100 * time.Millisecond
 	initialRTO    = 200 * time.Millisecond
@@ -106,7 +106,7 @@ func (s *sender) push(size int, encode func(wire []byte, sequence int64) ([]byte
 // acked takes one acknowledgement. Only the number counts, and it retires
 // exactly one message; one that was never sent, or came twice, changes nothing.
 func (s *sender) acked(now time.Time, sequence int64) {
-	s.pausedUntil = time.Time{}
+	s.resume()
 	s.agentSeen = true
 	first := s.next - int64(len(s.open))
 	if sequence < first || sequence >= s.next {
@@ -129,14 +129,18 @@ func (s *sender) acked(now time.Time, sequence int64) {
 }
 
 func (s *sender) sample(rtt time.Duration) {
-	if !s.sampled {
+	if s.sampled {
+		s.rttvar += (max(s.srtt-rtt, rtt-s.srtt) - s.rttvar) / 4
+		s.srtt += (rtt - s.srtt) / 8
+	} else {
 		s.sampled = true
 		s.srtt, s.rttvar = rtt, rtt/2
-		s.rto = min(maxRTO, max(minRTO, s.srtt+max(rttGranule, 4*s.rttvar)))
-		return
 	}
-	s.rttvar += (max(s.srtt-rtt, rtt-s.srtt) - s.rttvar) / 4
-	s.srtt += (rtt - s.srtt) / 8
+	s.resetRTO()
+}
+
+// resetRTO takes back the doublings of the timeout.
+func (s *sender) resetRTO() {
 	s.rto = min(maxRTO, max(minRTO, s.srtt+max(rttGranule, 4*s.rttvar)))
 }
 
@@ -201,8 +205,9 @@ func (s *sender) fill(now time.Time, b *frame.Batch) {
 
 // expire makes the oldest message due again when its time is up, and doubles
 // the timeout, once it is known that there is an agent: a size has to reach one
-// that is just starting its program as soon as it can take it. Only the oldest: what follows it is repeated when it is known to
-// be lost, not because something before it is.
+// that is just starting its program as soon as it can take it. Only the oldest:
+// what follows it is repeated when it is known to be lost, not because something
+// before it is.
 func (s *sender) expire(now time.Time) {
 	m := s.oldest()
 	if m == nil || m.due || now.Before(m.sentAt.Add(s.rto)) {
@@ -260,8 +265,8 @@ func (s *sender) relink() {
 		m.due, m.order, m.waits = !m.acked, 0, time.Time{}
 	}
 	s.firstDue, s.transmitted, s.ackedOrder = 0, 0, -1
-	s.rto = min(maxRTO, max(minRTO, s.srtt+max(rttGranule, 4*s.rttvar)))
-	s.pausedUntil = time.Time{}
+	s.resetRTO()
+	s.resume()
 }
 
 // unansweredSince is since when the agent has left something unacknowledged on
