@@ -12,7 +12,7 @@ import (
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
 )
 
-// earlyLimit is what a destination may say, in bytes, before there is a local
+// earlyLimit is what a destination may say, in bytes, while there is no local
 // connection to take it.
 const earlyLimit = 64 << 10
 
@@ -31,15 +31,14 @@ type basicRun struct {
 	spare buffers
 	// stale tells that what comes is still the last connection's: the agent has
 	// not been sent a byte of a new one.
-	stale    atomic.Bool
-	attached chan struct{} // closed when there is a connection for the first time
-	first    sync.Once
+	stale atomic.Bool
 
-	mu      sync.Mutex // guards what follows, and is held while current is written to
-	current *flow
-	refuse  context.CancelCauseFunc // of current
-	gone    context.CancelFunc      // tells that its program takes nothing any more
-	early   []byte
+	mu       sync.Mutex // guards what follows, and is held while current is written to
+	current  *flow
+	attached chan struct{}           // closed while there is a current
+	refuse   context.CancelCauseFunc // of current
+	gone     context.CancelFunc      // tells that its program takes nothing any more
+	early    []byte                  // at most earlyLimit
 }
 
 // runBasic runs a session of one stream; over tells that the far side ended it.
@@ -128,7 +127,7 @@ func (r *basicRun) attach(f *flow, refuse context.CancelCauseFunc, gone context.
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.current, r.refuse, r.gone = f, refuse, gone
-	r.first.Do(func() { close(r.attached) })
+	close(r.attached)
 	early := r.early
 	r.early = nil
 	r.give(early)
@@ -138,6 +137,7 @@ func (r *basicRun) detach(f *flow) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.current, r.refuse, r.gone = nil, nil, nil
+	r.attached = make(chan struct{})
 	if f.in.Load()+f.out.Load() > 0 {
 		r.stale.Store(true)
 	}
@@ -163,16 +163,19 @@ func (r *basicRun) receive(ctx context.Context, peer Peer) error {
 
 func (r *basicRun) deliver(ctx context.Context, p []byte) {
 	r.mu.Lock()
-	if r.current == nil && !r.stale.Load() && len(r.early)+len(p) > earlyLimit {
+	defer r.mu.Unlock()
+	for r.current == nil && !r.stale.Load() && len(r.early)+len(p) > earlyLimit {
+		attached := r.attached
 		r.mu.Unlock()
 		select {
-		case <-r.attached:
+		case <-attached:
 		case <-ctx.Done():
-			return
 		}
 		r.mu.Lock()
+		if ctx.Err() != nil {
+			return
+		}
 	}
-	defer r.mu.Unlock()
 	switch {
 	case r.stale.Load():
 	case r.current == nil:

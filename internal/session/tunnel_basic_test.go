@@ -197,6 +197,31 @@ func TestBasicConnectionWithoutBytes(t *testing.T) {
 	})
 }
 
+// So it is bounded after a connection without a byte as before the first.
+func TestBasicManyWordsWithoutAConnection(t *testing.T) {
+	word := strings.Repeat("x", 16<<10)
+	inBasicBubble(t, func(t *testing.T, r *tunnelRig) {
+		c := r.connect()
+		c.CloseWrite()
+		wantRead(t, "a connection that says nothing", c, "")
+		synctest.Wait()
+		said := make(chan int, 10)
+		go func() {
+			for i := range 10 {
+				r.say(word)
+				said <- i
+			}
+		}()
+		synctest.Wait()
+		if n := len(said); n > 5 {
+			t.Errorf("%d times 16 kB were taken without a connection, want 64 kB and one piece", n)
+		}
+		c = r.connect()
+		wantNext(t, "the next connection", c, strings.Repeat(word, 10))
+		c.reset()
+	})
+}
+
 func TestBasicRefused(t *testing.T) {
 	inBasicBubble(t, func(t *testing.T, r *tunnelRig) {
 		r.peer.coming <- message{frame.Flag, string(frame.ConnectToPortError.Append(nil))} // nobody's
