@@ -32,6 +32,11 @@ func (c *forwardCommand) showStatus(tunnels []*tunnel) (stop func()) {
 	if !terminal.OutIsTerminal() || err != nil || e.quiet || e.debug || c.background || len(c.command) > 0 || term == "dumb" {
 		return func() {}
 	}
+	undo, err := terminal.Obey()
+	if err != nil {
+		e.log.Debug("there is no status line", "error", err)
+		return func() {}
+	}
 	s := &forwardStatus{
 		line:  tty.NewStatusLine(tty.NewWriter(e.err), terminal.Size),
 		woken: make(chan struct{}, 1), quit: make(chan struct{}),
@@ -44,6 +49,9 @@ func (c *forwardCommand) showStatus(tunnels []*tunnel) (stop func()) {
 		s.wg.Wait()
 		s.line.Show("")
 		e.people.set(plain)
+		if err := undo(); err != nil {
+			e.log.Debug("the terminal keeps a setting of ours", "error", err)
+		}
 	}
 }
 

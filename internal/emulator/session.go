@@ -179,7 +179,7 @@ func after(d time.Duration) <-chan time.Time {
 // token, and it has the agent's last words only as far as they were acknowledged.
 func (s *session) finish(result agent.Result) {
 	status, output := statusTerminated, result.Output
-	if result.Status == "Failed" {
+	if result.Status == agent.StatusFailed {
 		status = statusFailed
 	}
 	var why *ending

@@ -52,6 +52,9 @@ func (t *Terminal) raw() (undo func() error, err error) {
 	}, nil
 }
 
+// Obey is for Windows; here every terminal obeys control sequences.
+func (t *Terminal) Obey() (undo func() error, err error) { return func() error { return nil }, nil }
+
 func setRawAgain(fd int) error {
 	if !foreground(fd) {
 		return nil
