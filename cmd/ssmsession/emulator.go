@@ -136,6 +136,7 @@ func (c *emulatorCommand) complete() error {
 
 // run serves until it is told to stop, which is a good end.
 func (c *emulatorCommand) run(ctx context.Context) (err error) {
+	defer heedForChildren()()
 	// Sessions are ended by Close, in order, not by the signal.
 	server, err := emulator.Start(context.WithoutCancel(ctx), c.cfg)
 	if err != nil {

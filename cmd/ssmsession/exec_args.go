@@ -32,7 +32,7 @@ func (c *execCommand) complete(cmd *cobra.Command, args []string) error {
 		return usage(cmd, fmt.Errorf("more than one target was given: %s", strings.Join(targets, " ")))
 	case err != nil:
 		return err
-	case !cmd.Flags().Changed("shell") && c.script == "" && len(words) == 0:
+	case !cmd.Flags().Changed("shell") && !cmd.Flags().Changed("script") && len(words) == 0:
 		return noCommand(cmd)
 	}
 	if err := c.check(cmd); err != nil {
@@ -103,7 +103,7 @@ func (c *execCommand) read(cmd *cobra.Command, words []string) error {
 	switch {
 	case cmd.Flags().Changed("shell"):
 		c.program.Argv = append([]string{"sh", "-c", c.shell, "sh"}, words...)
-	case c.script != "":
+	case cmd.Flags().Changed("script"): // or else an empty name would make a command of its arguments
 		script, err := readScript(c.script)
 		if err != nil {
 			return &failure{code: "NoScript", err: err}

@@ -25,7 +25,9 @@ func (c *execCommand) run(ctx context.Context, cmd *cobra.Command) (err error) {
 	defer c.hintInput()
 	ctx, stop := c.limit.begin(ctx, c.timeout, c.grace)
 	defer stop()
-	if c.open.target != localTarget { // whose emulator is the session's own
+	if c.open.target == localTarget { // whose emulator is the session's own
+		defer heedForChildren()()
+	} else {
 		c.open.shared = &sharing{}
 		defer func() {
 			if late := errors.Join(c.open.shared.end()...); late != nil {

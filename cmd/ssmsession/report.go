@@ -93,7 +93,7 @@ func debugLog(to io.Writer) *slog.Logger {
 func (e *env) finish(err error) exit {
 	if e.result != nil && e.result.asked {
 		e.result.end(exitOf(err), explain(err))
-		if printErr := e.printResult(); printErr != nil && exitOf(err).code == 0 {
+		if printErr := e.printResult(); printErr != nil && explain(err) == nil && exitOf(err).signal == nil {
 			err = printErr
 		}
 	}

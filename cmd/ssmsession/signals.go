@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"syscall"
 )
 
 // signalError is the cause of a context that a signal ended.
@@ -47,6 +48,20 @@ func withSignals(parent context.Context, passed *interrupts) (ctx context.Contex
 		cancel(nil)
 		<-done
 	}
+}
+
+// heedForChildren lets programs that are started from now on have the interrupts and
+// hangups that this one ignores, because a shell's & or nohup has told it to. A child
+// inherits that, and what it inherits no shell can trap; but the commands of an agent
+// have it not. Here they still do nothing. stop sets it back.
+func heedForChildren() (stop func()) {
+	unread := make(chan os.Signal, 1)
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGHUP} {
+		if signal.Ignored(s) {
+			signal.Notify(unread, s)
+		}
+	}
+	return func() { signal.Stop(unread) }
 }
 
 // interrupts are passed to whoever can do something with them, instead of ending

@@ -214,6 +214,8 @@ func TestACommandThatCannotStartIsToldAsAShellDoes(t *testing.T) {
 			{Program{Argv: []string{"no-such-command"}}, 127, "no-such-command"},
 			{Program{Argv: []string{plain}}, 126, plain},
 			{Program{Argv: []string{"true"}, Dir: "/no-such-directory"}, 126, "/no-such-directory"},
+			{Program{Argv: []string{"true"}, Dir: "-", Env: []string{"OLDPWD=/"}}, 126, "/-"},
+			{Program{Argv: []string{"true"}, Dir: "usr", Env: []string{"CDPATH=/"}}, 126, "/usr"},
 		} {
 			stdout, stderr, status := run(t, env, c.program)
 			if status != c.status || !strings.Contains(stderr, c.word) || stdout != "" {

@@ -246,7 +246,11 @@ func (p Program) runner(nonce string, in form) string {
 		b.WriteString(value(name, val) + "export " + name + "\n")
 	}
 	if p.Dir != "" {
-		b.WriteString(value("d", p.Dir) + `cd "$d" || exit 126` + "\nunset d\n")
+		dir := p.Dir
+		if !strings.HasPrefix(dir, "/") {
+			dir = "./" + dir // no option, and nothing for cd to look up and print
+		}
+		b.WriteString(value("d", dir) + `cd "$d" || exit 126` + "\nunset d\n")
 	}
 	b.WriteString(`exec "$@"` + "\n)\ns=$?\n")
 	// Some shells add 256, or 384, for a death by signal.
