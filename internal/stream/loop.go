@@ -45,6 +45,7 @@ type loop struct {
 	failedAt   time.Time // when the handshake was answered with a refusal of our own
 	heard      bool      // something has come from the far end
 	strayAt    time.Time // when it first spoke from the middle of a session; zero before
+	crowdedAt  time.Time // when our reader last was what the socket waited for
 	unanswered bool      // the agent leaves something unacknowledged, and was told of
 	started    bool
 	probeAt    time.Time // when to ask whether somebody is there
@@ -162,6 +163,9 @@ func (l *loop) run(ctx context.Context) error {
 		case l.spare = <-done:
 			l.spare.Reset(keepBuffer)
 		case read <- head:
+			if l.rcv.crowded() {
+				l.crowdedAt = time.Now()
+			}
 			l.rcv.pop()
 		case err := <-lost:
 			l.unlink(time.Now(), err)
@@ -205,7 +209,7 @@ func (l *loop) over(now time.Time) bool {
 
 // lost tells why the session cannot be carried on, nil while it can.
 func (l *loop) lost(now time.Time) error {
-	if since := l.snd.unansweredSince(); l.link != nil && !since.IsZero() && now.Sub(since) >= l.cfg.GiveUp {
+	if since := l.unansweredSince(); l.link != nil && !since.IsZero() && now.Sub(since) >= l.cfg.GiveUp {
 		return fmt.Errorf("%w: the target has not answered for %s", ErrLost, l.cfg.GiveUp)
 	}
 	if fail := l.failDeadline(); !fail.IsZero() && !now.Before(fail) {
@@ -315,7 +319,7 @@ func (l *loop) openDeadline(now time.Time) time.Time {
 	if l.pending.Len() == 0 {
 		next = earlier(next, l.snd.deadline(now))
 	}
-	if since := l.snd.unansweredSince(); !since.IsZero() {
+	if since := l.unansweredSince(); !since.IsZero() {
 		next = earlier(next, since.Add(l.cfg.GiveUp))
 		if !l.unanswered {
 			next = earlier(next, since.Add(unansweredAfter))
@@ -502,7 +506,7 @@ func (l *loop) holdUntil() time.Time {
 	switch {
 	case l.link == nil:
 		return time.Time{}
-	case l.rcv.crowded():
+	case l.rcv.crowded() && l.flushing.IsZero(): // at the end it is acknowledgements that count
 		return l.readAt.Add(crowdedRead)
 	case l.pending.Size() >= backlog:
 		return l.readAt.Add(backlogRead)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -141,6 +142,69 @@ func TestASilentAgentIsTold(t *testing.T) {
 		want("silent again", stream.Unanswered)
 		r.Socket().Cut(io.EOF)
 		want("a lost link is other news", stream.Reconnecting)
+	})
+}
+
+// What we leave unread may hold the acknowledgement: that is not the agent's silence,
+// and not the end of a session whose reader takes his time.
+func TestAReaderThatTakesHisTimeIsNotTheAgentsSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		notices := make(chan stream.Notice, 10)
+		cfg := quiet()
+		cfg.Notify = func(n stream.Notice) { notices <- n }
+		r := started(t, cfg)
+		for range 2 {
+			<-notices // of the start
+		}
+		payload := strings.Repeat("x", 1024)
+		const messages = 2 << 10 // as much as is kept before the socket is left unread
+		for i := range int64(messages) {
+			r.Inject(Output(1+i, payload))
+		}
+		send(t, r, "a")
+		time.Sleep(2 * stream.DefaultGiveUp)
+		for got := 0; got < messages*len(payload); {
+			_, p, err := r.Channel.Recv(t.Context())
+			if err != nil {
+				t.Fatalf("after %d bytes: %v", got, err)
+			}
+			got += len(p)
+		}
+		time.Sleep(9 * time.Second)
+		synctest.Wait()
+		if len(notices) > 0 {
+			t.Errorf("told %v of an agent that was not listened to", <-notices)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if len(notices) != 1 || (<-notices).Kind != stream.Unanswered {
+			t.Error("not told of the silence, once, ten seconds after the reader")
+		}
+		time.Sleep(stream.DefaultGiveUp)
+		if _, _, err := r.Channel.Recv(t.Context()); !errors.Is(err, stream.ErrLost) {
+			t.Errorf("an agent that does not answer gives %v, want %v", err, stream.ErrLost)
+		}
+	})
+}
+
+// At the end nobody reads any more, and only acknowledgements are waited for.
+func TestCloseDoesNotLeaveTheSocketUnread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := started(t, quiet())
+		payload := strings.Repeat("x", 1024)
+		for i := range int64(2 << 10) {
+			r.Inject(Output(1+i, payload))
+		}
+		send(t, r, "a")
+		synctest.Wait()
+		r.Inject(Ack(0))
+		began := time.Now()
+		if err := r.Channel.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		if took := time.Since(began); took != 0 {
+			t.Errorf("with the acknowledgement in the socket, the end took %v", took)
+		}
 	})
 }
 

@@ -71,7 +71,7 @@ func (l *loop) watchAnswers(now time.Time) {
 		l.unanswered = false // that is other news
 		return
 	}
-	since := l.snd.unansweredSince()
+	since := l.unansweredSince()
 	late := !since.IsZero() && now.Sub(since) >= unansweredAfter
 	if late == l.unanswered {
 		return
@@ -82,6 +82,19 @@ func (l *loop) watchAnswers(now time.Time) {
 	} else {
 		l.cfg.Notify(Notice{Kind: Answered})
 	}
+}
+
+// unansweredSince is since when the agent has left something unacknowledged, zero for
+// never. Time in which we leave the socket unread does not count: it may be in there.
+func (l *loop) unansweredSince() time.Time {
+	since := l.snd.unansweredSince()
+	switch {
+	case since.IsZero() || l.rcv.crowded():
+		return time.Time{}
+	case l.crowdedAt.After(since):
+		return l.crowdedAt
+	}
+	return since
 }
 
 // noticeSleep finds out that this process, or the whole machine, did not run for a
