@@ -102,7 +102,7 @@ func (k *checks) ask(ctx context.Context) (found bool, err error) {
 }
 
 // hold holds the session of one check, of which nobody is told.
-func (k *checks) hold(ctx context.Context) (status int, err error) {
+func (k *checks) hold(ctx context.Context) (status int64, err error) {
 	defer crash.Catch(&err)
 	ctx, cancel := context.WithTimeoutCause(ctx, checkLimit, errCheckLimit)
 	defer cancel()

@@ -75,11 +75,11 @@ func exitOf(err error) exit {
 
 // oneByte is a far end's status as this program can have it: a program on Windows may
 // end with any of 32 bits, and 256 is no success.
-func oneByte(status int) int {
+func oneByte(status int64) int {
 	if status == 0 {
 		return 0
 	}
-	return max(status&0xff, 1)
+	return max(int(status&0xff), 1)
 }
 
 // brokenPipe is SIGPIPE's number. Windows has no such signal, and the same code.

@@ -71,13 +71,13 @@ type Exec struct {
 // Status is how the command ended: by itself with 0 to 255, or with 128 and the
 // number of a signal. It is an error value for 0 too, and says nothing of the
 // session, which may still be open.
-type Status struct{ Code int }
+type Status struct{ Code int64 }
 
 func (s *Status) Error() string { return fmt.Sprintf("the command ended with status %d", s.Code) }
 
 // StatusError is a status of the agent's that tells of no status of the
 // command: -1, a death by a signal that it does not name.
-type StatusError struct{ Code int }
+type StatusError struct{ Code int64 }
 
 func (*StatusError) Error() string {
 	return "the command was ended by a signal, and the agent does not tell by which"
@@ -89,7 +89,7 @@ var ErrNoStatus = errors.New("the session ended without the command's status")
 // IncompleteError is output that did not come to its end. The command's status is
 // not known then, whatever the agent says.
 type IncompleteError struct {
-	Code int // the agent's, or NoCode
+	Code int64 // the agent's, or NoCode
 	Err  error
 }
 

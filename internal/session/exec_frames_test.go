@@ -33,7 +33,7 @@ func unframe(s string, first, n int) unframed {
 	}
 	u := unframed{err: err.String(), told: strings.TrimSpace(told.String())}
 	if r.over() {
-		fault = &Status{r.stdout.marked.status}
+		fault = &Status{int64(r.stdout.marked.status)}
 	} else if flushErr := r.flush(); flushErr != nil {
 		fault = flushErr
 	}

@@ -66,7 +66,7 @@ type receiver struct {
 	stdout, stderr *execStream
 	frames         *frames // nil but for Framed
 	words          words
-	code           int    // the agent's, or NoCode
+	code           int64  // the agent's, or NoCode
 	watch          *watch // nil where nobody checks
 }
 
@@ -134,7 +134,7 @@ func (r *receiver) run(ctx context.Context, peer Peer) error {
 		if r.over() {
 			r.stdout.sink.end()
 			r.stderr.sink.end()
-			return &Status{r.stdout.marked.status}
+			return &Status{int64(r.stdout.marked.status)}
 		}
 		if err != nil {
 			return err

@@ -57,7 +57,7 @@ func (r *execRig) said(why, out, err string) {
 }
 
 // wantStatus waits for the end of a command with a status.
-func (r *execRig) wantStatus(why string, want int) {
+func (r *execRig) wantStatus(why string, want int64) {
 	r.t.Helper()
 	err := r.wait()
 	var status *Status
@@ -108,8 +108,8 @@ const noSh = "Error occurred starting the command: exec: \"sh\": executable file
 
 // ends is how a command ended, as its error tells.
 type ends struct {
-	status     int // of a Status
-	incomplete int // the agent's code of an IncompleteError
+	status     int64 // of a Status
+	incomplete int64 // the agent's code of an IncompleteError
 	text       string
 }
 
@@ -179,6 +179,8 @@ func TestExecEnds(t *testing.T) {
 			"", "\x12\xba\xe8", ends{0, 1, "the output is incomplete: the end of stdout and stderr is missing: session closed: EOF"}},
 		{"without a wrapper", Exec{Mode: Plain}, []message{stdout(mark("7")), stderr("e"), code("3")}, errClosed,
 			mark("7"), "e", ends{3, 0, "the command ended with status 3\nsession closed: EOF"}},
+		{"without a wrapper, a status of Windows", Exec{Mode: Plain}, []message{code("3221225477")}, errClosed,
+			"", "", ends{0xc0000005, 0, "the command ended with status 3221225477\nsession closed: EOF"}},
 		{"without a wrapper, a signal", Exec{Mode: Plain}, []message{code("-1")}, errClosed,
 			"", "", ends{0, 0, "the command was ended by a signal, and the agent does not tell by which\nsession closed: EOF"}},
 		{"without a wrapper, no code", Exec{Mode: Plain}, []message{stdout("a[")}, errClosed,

@@ -44,7 +44,7 @@ type Terminal interface {
 // was not 0. A session kind that ends well without one tells nothing: those are
 // different facts.
 type ExitError struct {
-	Code int // as the agent gives it; -1 is a death by signal
+	Code int64 // as the agent gives it; -1 is a death by signal
 }
 
 func (e *ExitError) Error() string {

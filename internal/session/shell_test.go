@@ -319,7 +319,7 @@ func TestShellDeliversOutputThatComesBeforeTheStart(t *testing.T) {
 func TestShellEnd(t *testing.T) {
 	var exit *ExitError
 	isExit := func(code int) func(error) bool {
-		return func(err error) bool { return errors.As(err, &exit) && exit.Code == code }
+		return func(err error) bool { return errors.As(err, &exit) && exit.Code == int64(code) }
 	}
 	is := func(want error) func(error) bool { return func(err error) bool { return err == want } }
 	for _, tt := range []struct {

@@ -216,7 +216,7 @@ func exitCode(err error) int {
 func (s *session) sendExitCode(code int) {
 	err := errPaused
 	if s.channel.active() {
-		err = s.channel.send(frame.ExitCode, frame.AppendExitCode(nil, code))
+		err = s.channel.send(frame.ExitCode, frame.AppendExitCode(nil, int64(code)))
 	}
 	if err != nil {
 		s.log.Error("exit code not sent", "code", code, "err", err)

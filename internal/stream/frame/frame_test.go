@@ -187,11 +187,12 @@ func TestFlagAndExitCode(t *testing.T) {
 	}
 	codes := []struct {
 		text string
-		code int
+		code int64
 		ok   bool
 	}{
 		{"EXIT_CODE: 0", 0, true}, {"EXIT_CODE: 255", 255, true}, {"EXIT_CODE: -1", -1, true},
-		{"EXIT_CODE: 7\n", 7, true}, {"EXIT_CODE: -2", 0, false}, {"EXIT_CODE: ", 0, false}, {"EXIT_CODE: x", 0, false}, {"7", 0, false}, {"", 0, false},
+		{"EXIT_CODE: 7\n", 7, true}, {"EXIT_CODE: 3221225477", 0xc0000005, true},
+		{"EXIT_CODE: -2", 0, false}, {"EXIT_CODE: ", 0, false}, {"EXIT_CODE: x", 0, false}, {"7", 0, false}, {"", 0, false},
 	}
 	for _, c := range codes {
 		got, err := ParseExitCode([]byte(c.text))

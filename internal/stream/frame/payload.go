@@ -263,15 +263,15 @@ func ParseFlag(p []byte) (FlagValue, error) {
 const exitCodePrefix = "EXIT_CODE: "
 
 // AppendExitCode appends the payload of an ExitCode message to b.
-func AppendExitCode(b []byte, code int) []byte {
-	return strconv.AppendInt(append(b, exitCodePrefix...), int64(code), 10)
+func AppendExitCode(b []byte, code int64) []byte {
+	return strconv.AppendInt(append(b, exitCodePrefix...), code, 10)
 }
 
 // ParseExitCode reads the payload of an ExitCode message. An agent reports a
-// death by signal as -1, and nothing below.
-func ParseExitCode(p []byte) (int, error) {
+// death by signal as -1, and nothing below; one on Windows has codes of 32 bits.
+func ParseExitCode(p []byte) (int64, error) {
 	text, ok := strings.CutPrefix(string(p), exitCodePrefix)
-	n, err := strconv.Atoi(strings.TrimSpace(text))
+	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
 	if !ok || err != nil || n < -1 {
 		return 0, fmt.Errorf("exit code payload %.40q is not %q and a number", p, exitCodePrefix)
 	}
