@@ -85,6 +85,15 @@ func (i *idler) Settled() bool {
 	return !ok || p.Settled()
 }
 
+// Ending passes on the word that nothing more will come.
+func (i *idler) Ending() <-chan struct{} {
+	p, ok := i.Peer.(interface{ Ending() <-chan struct{} })
+	if !ok {
+		return nil
+	}
+	return p.Ending()
+}
+
 // Alive passes on the question whether the connection works.
 func (i *idler) Alive(ctx context.Context) error {
 	p, ok := i.Peer.(interface{ Alive(context.Context) error })

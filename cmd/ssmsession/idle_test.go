@@ -16,6 +16,23 @@ type answering struct{ session.Peer }
 
 func (answering) Send(context.Context, frame.PayloadType, []byte) error { return nil }
 
+// endingPeer is a Peer that tells of its end.
+type endingPeer struct {
+	session.Peer
+	end chan struct{}
+}
+
+func (p endingPeer) Ending() <-chan struct{} { return p.end }
+
+func TestAnIdlerPassesTheEndOn(t *testing.T) {
+	end := make(chan struct{})
+	i, stop := newIdler(endingPeer{end: end}, &collector{})
+	defer stop()
+	if i.Ending() != end {
+		t.Error("the end of the peer is not told")
+	}
+}
+
 // gcPercent reads the collector's setting.
 func gcPercent() int {
 	percent := debug.SetGCPercent(-1)

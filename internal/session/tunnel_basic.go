@@ -32,6 +32,8 @@ type basicRun struct {
 	// stale tells that what comes is still the last connection's: the agent has
 	// not been sent a byte of a new one.
 	stale atomic.Bool
+	// ending is closed once nothing more will come; nil for a Peer that cannot tell.
+	ending <-chan struct{}
 
 	mu       sync.Mutex // guards what follows, and is held while current is written to
 	current  *flow
@@ -39,11 +41,12 @@ type basicRun struct {
 	refuse   context.CancelCauseFunc // of current
 	gone     context.CancelFunc      // tells that its program takes nothing any more
 	early    []byte                  // at most earlyLimit
+	dropped  bool                    // what came before the end was for nobody
 }
 
 // runBasic runs a session of one stream; over tells that the far side ended it.
 func (t Tunnel) runBasic(ctx context.Context, peer Peer) (over bool, err error) {
-	r := &basicRun{Tunnel: t, peer: peer, attached: make(chan struct{})}
+	r := &basicRun{Tunnel: t, peer: peer, ending: endingOf(peer), attached: make(chan struct{})}
 	ctx, cancel := context.WithCancelCause(ctx)
 	var receiving sync.WaitGroup
 	receiving.Go(func() {
@@ -161,23 +164,39 @@ func (r *basicRun) receive(ctx context.Context, peer Peer) error {
 	}
 }
 
+// endingOf asks a Peer that knows of its end before all was read.
+func endingOf(peer Peer) <-chan struct{} {
+	if p, ok := peer.(interface{ Ending() <-chan struct{} }); ok {
+		return p.Ending()
+	}
+	return nil
+}
+
+// deliver gives p to the connection of the moment, keeps it for the first one, or
+// waits for that while there is too much to keep. Where the session ends meanwhile,
+// nobody gets anything: the rest could not follow.
 func (r *basicRun) deliver(ctx context.Context, p []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for r.current == nil && !r.stale.Load() && len(r.early)+len(p) > earlyLimit {
-		attached := r.attached
+	for r.current == nil && !r.dropped && !r.stale.Load() && len(r.early)+len(p) > earlyLimit {
+		attached, ended := r.attached, false
 		r.mu.Unlock()
 		select {
 		case <-attached:
+		case <-r.ending:
+			ended = true
 		case <-ctx.Done():
 		}
 		r.mu.Lock()
 		if ctx.Err() != nil {
 			return
 		}
+		if ended && r.current == nil {
+			r.early, r.dropped = nil, true
+		}
 	}
 	switch {
-	case r.stale.Load():
+	case r.dropped, r.stale.Load():
 	case r.current == nil:
 		r.early = append(r.early, p...)
 	default:

@@ -182,6 +182,49 @@ func TestBasicManyEarlyWords(t *testing.T) {
 	})
 }
 
+// endingPeer is one that knows of its end before all was read.
+type endingPeer struct {
+	*tunnelPeer
+	ending chan struct{}
+}
+
+func (p *endingPeer) Ending() <-chan struct{} { return p.ending }
+
+// Whoever has said too much for the time before there is a connection, and ends, is
+// not waited for.
+func TestBasicEndAfterManyEarlyWords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newTunnelRig(t, "2.3.714.0", nil)
+		far := &endingPeer{r.peer, make(chan struct{})}
+		r.far = far
+		r.run()
+		defer r.cancel(nil)
+		said := make(chan struct{})
+		go func() {
+			defer close(said)
+			for range 10 {
+				r.say(strings.Repeat("x", 16<<10))
+			}
+		}()
+		synctest.Wait()
+		select {
+		case <-said:
+			t.Error("all was taken though there is no connection")
+		default:
+		}
+		close(far.ending)
+		<-said
+		c := r.connect() // too late for a beginning without its rest
+		r.peer.end(errClosed)
+		if err := <-r.result; !errors.Is(err, errClosed) {
+			t.Errorf("the session's end gives %v", err)
+		}
+		if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
+			t.Errorf("the connection was given %d bytes, %v; want an end", n, err)
+		}
+	})
+}
+
 // A connection without a byte leaves the destination's as it is.
 func TestBasicConnectionWithoutBytes(t *testing.T) {
 	inBasicBubble(t, func(t *testing.T, r *tunnelRig) {

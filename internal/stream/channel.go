@@ -140,6 +140,7 @@ type Channel struct {
 	closing sync.Once
 	started chan struct{} // closed once start is set
 	start   frame.Start
+	ending  chan struct{} // closed by the loop, or after it
 	done    chan struct{} // closed once err and stats are set, after the last chunk was read
 	err     error
 	stats   Stats
@@ -192,6 +193,7 @@ func Open(ctx context.Context, cfg Config) *Channel {
 		pings:   make(chan *ping),
 		flush:   make(chan struct{}),
 		started: make(chan struct{}),
+		ending:  make(chan struct{}),
 		done:    make(chan struct{}),
 	}
 	c.pieces.New = func() any { return &piece{} }
@@ -204,6 +206,7 @@ func (c *Channel) run(ctx context.Context) {
 	defer close(c.done)
 	l := newLoop(c)
 	c.err = c.loop(ctx, l)
+	l.tellEnd()
 	c.stats = l.stats()
 }
 
@@ -273,6 +276,10 @@ func (c *Channel) Recv(ctx context.Context) (frame.PayloadType, []byte, error) {
 // Settled tells whether all that was sent has been acknowledged and there is a link:
 // silence is the far end's own, then.
 func (c *Channel) Settled() bool { return c.settled.Load() == c.given.Load() }
+
+// Ending is closed once nothing more will come than what is here already, though
+// Recv may not have given all of that yet.
+func (c *Channel) Ending() <-chan struct{} { return c.ending }
 
 // ping is the question of an Alive.
 type ping struct {

@@ -425,7 +425,15 @@ func TestHandshakesThatLie(t *testing.T) {
 func TestChannelClosedDeliversEverythingFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := started(t, quiet())
-		r.Inject(Output(1, "last "), Output(2, "words"), ChannelClosed("bye"))
+		r.Inject(Output(1, "last "), Output(2, "words"))
+		synctest.Wait()
+		select {
+		case <-r.Channel.Ending():
+			t.Error("the end is told before it has come")
+		default:
+		}
+		r.Inject(ChannelClosed("bye"))
+		<-r.Channel.Ending() // though nobody has read what came
 		r.Socket().Cut(io.ErrUnexpectedEOF)
 		recv(t, r, frame.Output, "last words")
 		_, _, err := r.Channel.Recv(t.Context())

@@ -53,6 +53,7 @@ type loop struct {
 	silentAt   time.Time // when a silent session has begun; zero before an acknowledgement
 	flushing   time.Time // when Close was called; zero before
 	end        error     // why the Channel is over; what is kept is still read
+	endTold    bool      // Ending is closed
 	readAt     time.Time // when the socket was last read
 	turnAt     time.Time // when the loop last turned
 	wakeAt     time.Time // when its timer was to wake it
@@ -204,7 +205,18 @@ func (l *loop) over(now time.Time) bool {
 		(l.link == nil || l.snd.empty() && l.written() || !now.Before(l.flushing.Add(flushGrace))) {
 		l.end = ErrClosed
 	}
+	if l.end != nil {
+		l.tellEnd()
+	}
 	return l.end != nil && (closing || l.rcv.head() == nil)
+}
+
+// tellEnd tells those who have stopped reading that there is an end.
+func (l *loop) tellEnd() {
+	if !l.endTold {
+		l.endTold = true
+		close(l.ch.ending)
+	}
 }
 
 // lost tells why the session cannot be carried on, nil while it can.
