@@ -16,6 +16,8 @@ import (
 const (
 	// publicKeyLife is how long Instance Connect lets a key in.
 	publicKeyLife = 60 * time.Second
+	// rewriteAgain is when to try again to take a key out of its file.
+	rewriteAgain = 5 * time.Second
 	// publicKeyLimit is how many keys there may be at a time.
 	publicKeyLimit = 1000
 	// authorizedKeysTitle is the first line of the file, by which it is known.
@@ -78,6 +80,10 @@ func (k *authorizedKeys) expire() {
 		return
 	}
 	if err := k.update(); err != nil {
+		if k.timer != nil {
+			k.timer.Stop()
+		}
+		k.timer = time.AfterFunc(rewriteAgain, k.expire)
 		k.log.Error("a key's time is over, but it is still in its file", "error", err)
 	}
 }

@@ -163,6 +163,39 @@ func TestKeysLastAMinute(t *testing.T) {
 	})
 }
 
+// A file that cannot be written just when a key's time is over is written soon after.
+func TestAKeyIsTakenOutInTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "d")
+		away := dir + "-away"
+		move := func(from, to string) {
+			t.Helper()
+			if err := os.Rename(from, to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, "keys")
+		k := &authorizedKeys{path: file, log: slog.New(slog.DiscardHandler)}
+		if err := k.add("a"); err != nil {
+			t.Fatal(err)
+		}
+		move(dir, away)
+		time.Sleep(publicKeyLife + 3*rewriteAgain)
+		synctest.Wait()
+		move(away, dir)
+		wantFile(t, "while it could not be written", file, "a")
+		time.Sleep(rewriteAgain)
+		synctest.Wait()
+		wantFile(t, "once it can be written", file, "")
+		if err := k.close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestTooManyKeys(t *testing.T) {
 	k := &authorizedKeys{path: filepath.Join(t.TempDir(), "keys"), live: map[string]time.Time{}}
 	for i := range publicKeyLimit {
