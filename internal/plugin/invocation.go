@@ -40,9 +40,6 @@ type Invocation struct {
 	DocumentName string
 	// Endpoint is that of Systems Manager, empty for the region's own.
 	Endpoint string
-	// Legacy tells that the caller knows no profile and no target: its sessions
-	// cannot be encrypted, and AWS's client says so with EncryptionUnsupported.
-	Legacy bool
 }
 
 // The places of the arguments, after the program's name.
@@ -89,7 +86,6 @@ func Parse(args []string, take func(name string) (value string, ok bool)) (Invoc
 		Action:  Session,
 		Region:  arg(argRegion),
 		Profile: arg(argProfile),
-		Legacy:  len(args) <= argProfile,
 	}
 	var err error
 	if v.Response, err = ParseResponse([]byte(document)); err != nil {

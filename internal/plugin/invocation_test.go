@@ -23,11 +23,10 @@ func (v vars) take(name string) (string, bool) {
 type asked struct {
 	Action                                                Action
 	Word, Region, Profile, Target, DocumentName, Endpoint string
-	Legacy                                                bool
 }
 
 func withoutResponse(v Invocation) asked {
-	return asked{v.Action, v.Word, v.Region, v.Profile, v.Target, v.DocumentName, v.Endpoint, v.Legacy}
+	return asked{v.Action, v.Word, v.Region, v.Profile, v.Target, v.DocumentName, v.Endpoint}
 }
 
 func TestArgumentsOfEveryCallerAreUnderstood(t *testing.T) {
@@ -54,7 +53,7 @@ func TestArgumentsOfEveryCallerAreUnderstood(t *testing.T) {
 		{"aws ecs execute-command", []string{plain, "us-east-1", "StartSession", "", `{"Target": "ecs:c_1_1-2"}`, "https://ecs.us-east-1.amazonaws.com"},
 			asked{Action: Session, Region: "us-east-1", Target: "ecs:c_1_1-2", Endpoint: "https://ssm.us-east-1.amazonaws.com"}},
 		{"VS Code and JetBrains", []string{plain, "us-west-2", "StartSession"},
-			asked{Action: Session, Region: "us-west-2", Legacy: true}},
+			asked{Action: Session, Region: "us-west-2"}},
 		{"a caller of four", []string{plain, "us-west-2", "StartSession", "dev"},
 			asked{Action: Session, Region: "us-west-2", Profile: "dev"}},
 		{"gossm, for ssh", []string{plain, "us-west-2", "StartSession", "dev", `{"Target":"` + node + `","DocumentName":"AWS-StartSSHSession","Parameters":{"portNumber":["22"]},"Reason":null}`},

@@ -43,9 +43,4 @@ const (
 	RefusedText = "\nConnection to destination port failed, check SSM Agent logs.\n"
 	// StoppedText answers Ctrl-C in a port session; ExitingText follows.
 	StoppedText = "Terminate signal received, exiting.\n"
-
-	// EncryptionUnsupported is the error of an encrypted session that a Legacy
-	// caller has begun, for FailedText.
-	EncryptionUnsupported = "Installed version of CLI does not support Session Manager encryption feature. " +
-		"Please upgrade to the latest version of your CLI (e.g., AWS CLI)."
 )
