@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -144,10 +145,26 @@ func (t *pluginTexts) answer(text string) {
 	_, _ = io.WriteString(t.out, text) // nobody reads: the session's bytes meet the same
 }
 
+// tell prints a text, in which there may be words of the far end's.
 func (t *pluginTexts) tell(text string) {
 	if t != nil && !t.quiet {
-		t.answer(text)
+		t.answer(withoutControls(text))
 	}
+}
+
+// withoutControls keeps remote-controlled text from moving the cursor or turning
+// letters around, and leaves its lines.
+func withoutControls(text string) string {
+	var b strings.Builder
+	for i, r := range text {
+		switch {
+		case r == '\n', r == '\t', r == '\r' && strings.HasPrefix(text[i:], "\r\n"), unicode.IsGraphic(r):
+			b.WriteRune(r)
+		default:
+			writeEscaped(&b, r)
+		}
+	}
+	return b.String()
 }
 
 // starting is said before the data channel is dialled.

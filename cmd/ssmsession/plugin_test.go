@@ -143,6 +143,17 @@ func TestTextsOnARawTerminalHaveTheirCarriageReturns(t *testing.T) {
 	}
 }
 
+func TestWordsOfTheFarEndDoNotCommandATerminal(t *testing.T) {
+	var b strings.Builder
+	texts := &pluginTexts{out: &b, raw: new(atomic.Bool), sessionID: "s-\x1b[2J"}
+	texts.message("one\ttwo\r\nthree\rfour \u202e\x9b31m\u3000é")
+	texts.closed(&stream.Closed{Output: "\x1b]0;x\x07"})
+	want := "one\ttwo\r\nthree\\x0dfour \\u202e\ufffd31m\u3000é\n" + "\n\nSessionId: s-\\x1b[2J : \\x1b]0;x\\x07\n\n"
+	if b.String() != want {
+		t.Errorf("they are %q, want %q", b.String(), want)
+	}
+}
+
 func TestKeysBelongToTheFarEndOnceItIsThere(t *testing.T) {
 	for s, key := range signalKeys() {
 		keys := &pluginKeys{typed: make(chan byte, 1)}

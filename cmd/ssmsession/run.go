@@ -100,11 +100,18 @@ func oneLine(s string) string {
 			b.WriteByte(' ')
 		case unicode.IsPrint(r):
 			b.WriteRune(r)
-		case r < 0x100:
-			fmt.Fprintf(&b, "\\x%02x", r)
 		default:
-			fmt.Fprintf(&b, "\\u%04x", r)
+			writeEscaped(&b, r)
 		}
 	}
 	return b.String()
+}
+
+// writeEscaped writes a character that is not for terminals.
+func writeEscaped(b *strings.Builder, r rune) {
+	if r < 0x100 {
+		fmt.Fprintf(b, "\\x%02x", r)
+		return
+	}
+	fmt.Fprintf(b, "\\u%04x", r)
 }
