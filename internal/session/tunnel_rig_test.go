@@ -45,7 +45,8 @@ func (h *half) CloseWrite() error           { return h.w.Close() }
 
 func (h *half) Close() error {
 	h.stopDeadline(nil)
-	return errors.Join(h.w.Close(), h.r.CloseWithError(net.ErrClosed))
+	err := h.r.CloseWithError(net.ErrClosed) // first: what the other end answers to its end comes too late
+	return errors.Join(err, h.w.Close())
 }
 
 // reset ends the connection as a program does that is killed with data unread.
