@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ssmsession/ssmsession/internal/api"
+	"github.com/ssmsession/ssmsession/internal/crash"
 	"github.com/ssmsession/ssmsession/internal/remote"
 	"github.com/ssmsession/ssmsession/internal/session"
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
@@ -110,7 +111,7 @@ func (c *execCommand) body(ctx context.Context, peer session.Peer, x session.Exe
 	r := newReins(x.Mode == session.Framed, cancel)
 	x.Interrupt, x.Kill = r.interrupt, r.kill
 	defer c.env.interrupts.passTo(r.pull)()
-	wg.Go(func() { c.limit.watch(ctx, r) })
+	wg.Go(func() { crash.Guard(cancel, func() { c.limit.watch(ctx, r) }) })
 
 	x.Out, x.Err = tty.NewWriter(c.env.out), tty.NewWriter(c.env.err)
 	if c.env.result.asked {

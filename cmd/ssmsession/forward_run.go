@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ssmsession/ssmsession/internal/api"
+	"github.com/ssmsession/ssmsession/internal/crash"
 	"github.com/ssmsession/ssmsession/internal/events"
 	"github.com/ssmsession/ssmsession/internal/session"
 	"github.com/ssmsession/ssmsession/internal/tty"
@@ -39,10 +40,10 @@ func (c *forwardCommand) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	stopStatus := c.showStatus(tunnels)
+	stopStatus := c.showStatus(tunnels, cancel)
 	var wg sync.WaitGroup
 	c.start(held, cancel, &wg, tunnels)
-	wg.Go(func() { c.report(held, tunnels) })
+	wg.Go(func() { crash.Guard(cancel, func() { c.report(held, tunnels) }) })
 	end := func(cause error) error {
 		cancel(cause)
 		wg.Wait()

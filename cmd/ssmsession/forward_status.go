@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ssmsession/ssmsession/internal/crash"
 	"github.com/ssmsession/ssmsession/internal/tty"
 )
 
@@ -23,8 +24,9 @@ type forwardStatus struct {
 const statusEvery = time.Second
 
 // showStatus starts the line, where there is a terminal for it, and gives what
-// ends it. What people are told goes above the line.
-func (c *forwardCommand) showStatus(tunnels []*tunnel) (stop func()) {
+// ends it. What people are told goes above the line. A mistake of ours in it is
+// given to end.
+func (c *forwardCommand) showStatus(tunnels []*tunnel, end func(error)) (stop func()) {
 	e := c.env
 	terminal := tty.New(e.in, e.err)
 	term := e.getenv("TERM")
@@ -43,7 +45,7 @@ func (c *forwardCommand) showStatus(tunnels []*tunnel) (stop func()) {
 	}
 	plain := e.people.set(s.line)
 	c.status = s
-	s.wg.Go(func() { s.run(tunnels) })
+	s.wg.Go(func() { crash.Guard(end, func() { s.run(tunnels) }) })
 	return func() {
 		close(s.quit)
 		s.wg.Wait()

@@ -229,7 +229,7 @@ func (l *life) carry(ctx context.Context, peer session.Peer) error {
 	defer cancel(nil)
 	defer context.AfterFunc(l.stopped, func() { cancel(context.Cause(l.stopped)) })()
 	conns := make(chan net.Conn)
-	wg.Go(func() { l.feed(ctx, conns) })
+	wg.Go(func() { crash.Guard(cancel, func() { l.feed(ctx, conns) }) })
 	err := session.Tunnel{
 		Conns: conns, RemoteHost: l.forward.Host != "",
 		HalfCloseWait: l.command.halfCloseWait, KeepAlive: l.command.keepAlive,

@@ -170,17 +170,17 @@ func (o *opening) start(ctx context.Context, e *env, svc *service) (api.Grant, e
 
 // carry runs body over an open channel and tells when the session is ready.
 func (o *opening) carry(ctx context.Context, e *env, channel *stream.Channel, body func(context.Context, session.Peer) error) (err error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	told := make(chan struct{})
 	wg.Go(func() {
 		defer close(told)
-		o.ready(ctx, e, channel)
+		crash.Guard(cancel, func() { o.ready(ctx, e, channel) })
 	})
 	peer, rest := newIdler(&toldOf{Channel: channel, told: told}, e.collector)
 	defer func() {
 		rest()
-		cancel()
+		cancel(nil)
 		wg.Wait()
 	}()
 	defer crash.Catch(&err)

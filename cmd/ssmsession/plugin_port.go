@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ssmsession/ssmsession/internal/crash"
 	"github.com/ssmsession/ssmsession/internal/plugin"
 	"github.com/ssmsession/ssmsession/internal/ports"
 	"github.com/ssmsession/ssmsession/internal/session"
@@ -189,9 +190,11 @@ func (g *givenSession) pipe(ctx context.Context, peer session.Peer, props portPr
 	defer stop(nil)
 	p := newPipe(e)
 	wg.Go(func() {
-		if leave(ctx, e.out, p.in.ended) {
-			stop(&session.WriteError{Err: syscall.EPIPE})
-		}
+		crash.Guard(stop, func() {
+			if leave(ctx, e.out, p.in.ended) {
+				stop(&session.WriteError{Err: syscall.EPIPE})
+			}
+		})
 	})
 	err := p.carry(ctx, peer, e, &g.open)
 	switch {

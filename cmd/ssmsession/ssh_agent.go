@@ -106,6 +106,7 @@ type keyAgent struct {
 	listener   net.Listener
 	over       context.CancelFunc // for clients
 	clients    sync.WaitGroup
+	bugs       chan error // holds the first mistake of ours, for close
 }
 
 // maxAgentBase is how long the name of the directory may be that a socket's own is
@@ -123,7 +124,7 @@ func newKeyAgent(key *agentKey) (*keyAgent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a private directory: %w", err)
 	}
-	a := &keyAgent{dir: dir, socket: filepath.Join(dir, "agent"), publicFile: filepath.Join(dir, "key.pub")}
+	a := &keyAgent{bugs: make(chan error, 1), dir: dir, socket: filepath.Join(dir, "agent"), publicFile: filepath.Join(dir, "key.pub")}
 	err = os.WriteFile(a.publicFile, []byte(key.line()+"\n"), 0o600)
 	if err == nil {
 		a.listener, err = net.Listen("unix", a.socket)
@@ -133,7 +134,7 @@ func newKeyAgent(key *agentKey) (*keyAgent, error) {
 	}
 	ctx, over := context.WithCancel(context.Background())
 	a.over = over
-	a.clients.Go(func() { a.accept(ctx, key) })
+	a.clients.Go(func() { crash.Guard(a.crashed, func() { a.accept(ctx, key) }) })
 	return a, nil
 }
 
@@ -146,13 +147,21 @@ func (a *keyAgent) accept(ctx context.Context, key *agentKey) {
 			return
 		}
 		a.clients.Go(func() {
-			var err error
-			defer crash.Catch(&err)
-			// The client is gone, or has had what it asked for.
-			defer func() { _ = conn.Close() }()
-			defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-			err = key.serve(conn)
+			crash.Guard(a.crashed, func() {
+				// The client is gone, or has had what it asked for.
+				defer func() { _ = conn.Close() }()
+				defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+				_ = key.serve(conn) // as above
+			})
 		})
+	}
+}
+
+// crashed keeps a panic for close.
+func (a *keyAgent) crashed(err error) {
+	select {
+	case a.bugs <- err:
+	default: // the first is enough
 	}
 }
 
@@ -161,6 +170,11 @@ func (a *keyAgent) close() error {
 	err := a.listener.Close()
 	a.over()
 	a.clients.Wait()
+	select {
+	case bug := <-a.bugs:
+		err = errors.Join(err, bug)
+	default:
+	}
 	return errors.Join(err, os.RemoveAll(a.dir))
 }
 

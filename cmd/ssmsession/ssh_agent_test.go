@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"io"
 	"io/fs"
 	"net"
@@ -13,6 +14,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/ssmsession/ssmsession/internal/crash"
 )
 
 func someAgentKey(t testing.TB) *agentKey {
@@ -131,6 +134,33 @@ func TestTheAgentsSocketIsPrivateAndGoesAway(t *testing.T) {
 		if _, err := os.Stat(agent.dir); err == nil {
 			t.Errorf("it leaves %s behind", agent.dir)
 		}
+	}
+}
+
+func TestAMistakeInTheAgentIsToldAtItsEnd(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("ssh has no socket of an agent here")
+	}
+	key := someAgentKey(t)
+	key.private = nil // which makes signing a panic
+	agent, err := newKeyAgent(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("unix", agent.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	request := append(append([]byte{agentSignRequest}, sshStrings(key.public, []byte("x"))...), 0, 0, 0, 0)
+	if _, err := conn.Write(sshStrings(request)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(conn); err != nil || len(got) > 0 {
+		t.Errorf("the client is given %x, %v; want an end", got, err)
+	}
+	if err := agent.close(); !errors.As(err, new(*crash.Error)) {
+		t.Errorf("it ends with %v, want the panic", err)
 	}
 }
 

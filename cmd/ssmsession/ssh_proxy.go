@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ssmsession/ssmsession/internal/api"
+	"github.com/ssmsession/ssmsession/internal/crash"
 	"github.com/ssmsession/ssmsession/internal/session"
 	"github.com/ssmsession/ssmsession/internal/stream"
 	"github.com/ssmsession/ssmsession/internal/tty"
@@ -120,9 +121,11 @@ func (c *sshProxyCommand) run(ctx context.Context) error {
 	defer stop(nil)
 	p := newPipe(c.env)
 	wg.Go(func() {
-		if leave(stopped, c.env.out, p.in.ended) {
-			stop(&session.WriteError{Err: syscall.EPIPE})
-		}
+		crash.Guard(stop, func() {
+			if leave(stopped, c.env.out, p.in.ended) {
+				stop(&session.WriteError{Err: syscall.EPIPE})
+			}
+		})
 	})
 	err := p.hold(stopped, c.env, &c.open)
 	if err == nil && p.silent() {
@@ -191,15 +194,7 @@ func (p *pipe) noAnswer(port, of string) error {
 // leave waits until nobody reads out any more, and then gives the far end the time
 // to end by itself. It tells false when ctx ended sooner.
 func leave(ctx context.Context, out *os.File, inputEnded <-chan struct{}) bool {
-	if !readerLeaves(ctx, out, inputEnded) {
-		return false
-	}
-	select {
-	case <-time.After(leaveTime):
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return readerLeaves(ctx, out, inputEnded) && wait(ctx, leaveTime)
 }
 
 // endedInput tells when the input has ended.

@@ -6,7 +6,8 @@
 //
 //	defer crash.Catch(&err)
 //
-// and hands err to its owner, who ends in order.
+// and hands err to its owner, who ends in order. Guard does it for one that has no
+// other error.
 package crash
 
 import (
@@ -31,4 +32,17 @@ func Catch(err *error) {
 	if v := recover(); v != nil {
 		*err = &Error{Value: v, Stack: debug.Stack()}
 	}
+}
+
+// Guard calls f and gives a panic of it to end.
+func Guard(end func(error), f func()) {
+	if err := caught(f); err != nil {
+		end(err)
+	}
+}
+
+func caught(f func()) (err error) {
+	defer Catch(&err)
+	f()
+	return nil
 }

@@ -56,3 +56,16 @@ func TestWithoutAPanicTheErrorStays(t *testing.T) {
 		t.Errorf("an error became %v without a panic", err)
 	}
 }
+
+func TestAGuardTellsOfAPanicAlone(t *testing.T) {
+	var ended []error
+	end := func(err error) { ended = append(ended, err) }
+	crash.Guard(end, func() {})
+	if len(ended) > 0 {
+		t.Errorf("without a panic it ends with %v", ended)
+	}
+	crash.Guard(end, func() { panic("boom") })
+	if len(ended) != 1 || !errors.As(ended[0], new(*crash.Error)) {
+		t.Errorf("a panic ends it with %v", ended)
+	}
+}

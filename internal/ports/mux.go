@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/xtaci/smux"
+
+	"github.com/ssmsession/ssmsession/internal/crash"
 )
 
 // Facts of smux as agents run it (docs/protocol.md, "Mux port forwarding").
@@ -66,7 +68,7 @@ func NewMux(conn io.ReadWriteCloser, keepAlive bool) (*Mux, error) {
 		return nil, fmt.Errorf("multiplexer: %w", err)
 	}
 	m := &Mux{session: session, out: out, done: make(chan struct{})}
-	m.running.Go(out.run)
+	m.running.Go(func() { crash.Guard(m.crashed, out.run) })
 	m.running.Go(m.watch)
 	return m, nil
 }
@@ -78,20 +80,30 @@ var ErrOpened = errors.New("the far end opens a connection of its own, as no age
 // watch waits for the end.
 func (m *Mux) watch() {
 	defer close(m.done)
+	defer crash.Catch(&m.err)
 	_, err := m.session.AcceptStream()
 	if err == nil {
 		err = ErrOpened
 		_ = m.session.Close() // Close tells of it
 	}
+	if bug := (*crash.Error)(nil); errors.As(m.out.failure(), &bug) {
+		err = bug // which has closed conn
+	}
 	m.err = err
+}
+
+// crashed ends everything after a panic of who hands on the queue.
+func (m *Mux) crashed(err error) {
+	m.out.fail(err)
+	_ = m.out.conn.Close() // Close tells of it
 }
 
 // Done is closed when nothing can come any more. What had come before can still
 // be read from the streams.
 func (m *Mux) Done() <-chan struct{} { return m.done }
 
-// Err tells why, once Done is closed: the error of conn's Read, ErrOpened, or that
-// what came is not smux.
+// Err tells why, once Done is closed: the error of conn's Read, ErrOpened, that
+// what came is not smux, or a *crash.Error.
 func (m *Mux) Err() error {
 	if errors.Is(m.err, smux.ErrInvalidProtocol) {
 		return fmt.Errorf("what the far end sends is not smux: %w", m.err)

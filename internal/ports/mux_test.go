@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/xtaci/smux"
+
+	"github.com/ssmsession/ssmsession/internal/crash"
 )
 
 // bubble is synctest.Test for what uses smux, which keeps channels for reuse: they
@@ -44,6 +46,29 @@ type wire struct {
 func newWire() *wire {
 	r, w := io.Pipe()
 	return &wire{Reader: r, come: w, wrote: make(chan []byte), gone: make(chan struct{})}
+}
+
+// brokenWire is one whose Write panics.
+type brokenWire struct{ *wire }
+
+func (brokenWire) Write([]byte) (int, error) { panic("boom") }
+
+// A panic in the goroutine that hands on the queue is the end, with its reason.
+func TestAPanicEndsTheMultiplexer(t *testing.T) {
+	m, err := NewMux(brokenWire{newWire()}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Open(); err != nil { // by a frame
+		t.Fatal(err)
+	}
+	<-m.Done()
+	if err := m.Err(); !errors.As(err, new(*crash.Error)) {
+		t.Errorf("the end is %v", err)
+	}
+	if err := m.Close(); err != nil {
+		t.Errorf("Close gives %v", err)
+	}
 }
 
 func (w *wire) Write(p []byte) (int, error) {
