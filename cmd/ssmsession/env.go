@@ -39,6 +39,15 @@ func system() *env {
 	return e
 }
 
+// reporting is the environment of something beside the program's own session, which
+// has a report of its own.
+func (e *env) reporting(r *report) *env {
+	return &env{
+		in: e.in, out: e.out, err: e.err, getenv: e.getenv, version: e.version, commit: e.commit,
+		collector: e.collector, report: r,
+	}
+}
+
 // fillVersion asks the build when the linker said nothing, as after go install.
 func (e *env) fillVersion() {
 	info, ok := debug.ReadBuildInfo()

@@ -106,11 +106,7 @@ func (k *checks) hold(ctx context.Context) (status int64, err error) {
 	defer crash.Catch(&err)
 	ctx, cancel := context.WithTimeoutCause(ctx, checkLimit, errCheckLimit)
 	defer cancel()
-	e := &env{
-		in: k.env.in, out: k.env.out, err: k.env.err, getenv: k.env.getenv, version: k.env.version, commit: k.env.commit,
-		collector: k.env.collector,
-		report:    &report{people: &people{out: io.Discard}, quiet: true, log: k.env.log.With("of", "a check"), result: &result{}},
-	}
+	e := k.env.reporting(&report{people: &people{out: io.Discard}, quiet: true, log: k.env.log.With("of", "a check"), result: &result{}})
 	open := k.open
 	err = open.hold(context.WithValue(ctx, unattended{}, true), e, func(ctx context.Context, peer session.Peer) error {
 		return session.Exec{Mode: session.Plain, Out: io.Discard, Err: io.Discard}.Run(ctx, peer)

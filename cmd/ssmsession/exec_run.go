@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -148,7 +146,7 @@ func (c *execCommand) suits(ctx context.Context, peer session.Peer, mode session
 	case start.SessionType != frame.NonInteractiveCommands:
 		return &failure{code: "NotSupported", err: fmt.Errorf("the document %s opens a session of type %s, and this takes one of type %s",
 			oneLine(c.open.document), oneLine(string(start.SessionType)), frame.NonInteractiveCommands)}
-	case mixesStreams(start.AgentVersion):
+	case session.AgentBefore(start.AgentVersion, separatingAgent):
 		return &failure{code: "NotSupported", hint: "--via pty does without such an agent",
 			err: fmt.Errorf("the agent on the target is %s: before %s, none tells stdout from stderr, nor a status",
 				oneLine(start.AgentVersion), separatingAgent)}
@@ -193,34 +191,6 @@ func (c *execCommand) notText(mode session.ExecMode) func(string) {
 // separatingAgent is the first agent that tells stdout from stderr, and a status
 // (docs/protocol.md, "NonInteractiveCommands").
 const separatingAgent = "3.1.1511"
-
-// mixesStreams tells whether an agent of this version is too old for separate
-// streams. One that tells no version that can be read is not known to be.
-func mixesStreams(version string) bool {
-	have, ok := numbers(version)
-	want, _ := numbers(separatingAgent) // is one
-	for i := range want {
-		if !ok || have[i] != want[i] {
-			return ok && have[i] < want[i]
-		}
-	}
-	return false
-}
-
-// numbers reads the first three numbers of a version.
-func numbers(version string) (n [3]int, ok bool) {
-	parts := strings.Split(version, ".")
-	if len(parts) < len(n) {
-		return n, false
-	}
-	for i := range n {
-		var err error
-		if n[i], err = strconv.Atoi(parts[i]); err != nil {
-			return n, false
-		}
-	}
-	return n, true
-}
 
 // lostHint is what to do about output that was lost.
 const lostHint = "the command may have ended or not; --via pty rides out a pause of the service and a lost connection"

@@ -63,10 +63,11 @@ func TestAgentsBefore3_1_1511MixTheOutputs(t *testing.T) {
 		"3.0.9999.0":      true,
 		"2.3.672.0":       true,
 		"":                false, // nobody knows
-		"3.1":             false,
+		"3.1":             true,
+		"3.x.1510.0":      false,
 		"latest.of.all.0": false,
 	} {
-		if got := mixesStreams(version); got != want {
+		if got := session.AgentBefore(version, separatingAgent); got != want {
 			t.Errorf("an agent %q mixes the outputs: %t, want %t", version, got, want)
 		}
 	}

@@ -66,14 +66,10 @@ func listenFailure(err error) error {
 
 // ofOne is the environment of one of several sessions.
 func (e *env) ofOne(about string, noticed func(stream.Notice)) *env {
-	return &env{
-		in: e.in, out: e.out, err: e.err, getenv: e.getenv, version: e.version, commit: e.commit,
-		collector: e.collector,
-		report: &report{
-			people: e.people, quiet: e.quiet, debug: e.debug, watch: e.watch,
-			log: e.log.With("forward", about), result: &result{}, about: about, noticed: noticed,
-		},
-	}
+	return e.reporting(&report{
+		people: e.people, quiet: e.quiet, debug: e.debug, watch: e.watch,
+		log: e.log.With("forward", about), result: &result{}, about: about, noticed: noticed,
+	})
 }
 
 // close closes the listeners.

@@ -101,10 +101,6 @@ type portProperties struct {
 	LocalConnectionType string `json:"localConnectionType"`
 }
 
-// localPortForwarding is the Type of a session for connections to a local port.
-// Without it, a session is one connection as it is: that of SSH.
-const localPortForwarding = "LocalPortForwarding"
-
 // parsePortProperties reads them. None at all are those of SSH.
 func parsePortProperties(text []byte) (p portProperties, err error) {
 	if len(text) == 0 {
@@ -149,7 +145,7 @@ func (g *givenSession) port(ctx context.Context, peer session.Peer, start frame.
 		g.env.texts.message(start.CustomerMessage)
 	}
 	p, err := parsePortProperties(start.Properties)
-	if err == nil && p.Type != localPortForwarding {
+	if err == nil && p.Type != session.LocalPortForwarding {
 		return g.pipe(ctx, peer, p)
 	}
 	var f ports.Forward

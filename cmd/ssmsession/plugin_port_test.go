@@ -61,7 +61,7 @@ func TestPropertiesTellSSHFromForwarding(t *testing.T) {
 		``:                    "",
 		`null`:                "",
 		`{"portNumber":"22"}`: "",
-		`{"type":"LocalPortForwarding","more":[1]}`: localPortForwarding,
+		`{"type":"LocalPortForwarding","more":[1]}`: session.LocalPortForwarding,
 	} {
 		p, err := parsePortProperties([]byte(properties))
 		if err != nil || p.Type != want {

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -144,6 +145,11 @@ func (t Tunnel) check(start frame.Start) error {
 	return nil
 }
 
+// LocalPortForwarding is the type, in a Port document's properties, of a session for
+// connections to a local port. Without it, a session is one connection as it is: that
+// of SSH.
+const LocalPortForwarding = "LocalPortForwarding"
+
 // Multiplexed tells whether both sides speak smux. The agent decides by its own
 // version and by the client's, which is always new enough here.
 func Multiplexed(start frame.Start) bool {
@@ -153,12 +159,24 @@ func Multiplexed(start frame.Start) bool {
 	if err := json.Unmarshal(start.Properties, &p); err != nil {
 		return false // none, or none that an agent would understand
 	}
-	return p.Type == "LocalPortForwarding" && agentSince(start.AgentVersion, agentMultiplexes)
+	return p.Type == LocalPortForwarding && agentSince(start.AgentVersion, agentMultiplexes)
 }
 
-// agentSince tells whether version is first or later. Components that are
-// missing count as 0, and one that is no number makes a version older than all.
+// agentSince tells whether an agent's version is known to be first or later.
 func agentSince(version, first string) bool {
+	order, known := compareVersions(version, first)
+	return known && order >= 0
+}
+
+// AgentBefore tells whether an agent's version is known to be older than first.
+func AgentBefore(version, first string) bool {
+	order, known := compareVersions(version, first)
+	return known && order < 0
+}
+
+// compareVersions orders two versions as cmp.Compare does. Components that are
+// missing count as 0; one that is no number makes that impossible.
+func compareVersions(version, first string) (order int, known bool) {
 	have, want := strings.Split(version, "."), strings.Split(first, ".")
 	for i := range max(len(have), len(want)) {
 		var h, w int
@@ -170,13 +188,13 @@ func agentSince(version, first string) bool {
 			w, err = strconv.Atoi(want[i])
 		}
 		if err != nil {
-			return false
+			return 0, false
 		}
 		if h != w {
-			return h > w
+			return cmp.Compare(h, w), true
 		}
 	}
-	return true
+	return 0, true
 }
 
 // terminate ends the session from this side. Agents honour that in Port sessions
