@@ -1,9 +1,12 @@
 package main
 
 import (
+	"flag"
 	"maps"
 	"os"
 	"os/exec"
+	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -22,6 +25,12 @@ func TestMain(m *testing.M) {
 	parts["hasty"] = hasty
 	maps.Copy(parts, roles())
 	maps.Copy(parts, tunnelRoles())
+	// They wait as much as they work: two processors are half idle with two tests.
+	// Who gives -parallel has the last word.
+	n := runtime.GOMAXPROCS(0)
+	if err := flag.Set("test.parallel", strconv.Itoa(n+(n+1)/2)); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, parts)
 }
 
