@@ -147,10 +147,12 @@ func (f *flow) upload(send func([]byte) error) (local bool, err error) {
 // which it cannot have heard all that was sent, or is not heard because the local
 // program does not read, does not count. It is false when ctx ends first, or when
 // enough is true: that is asked soon, for a program is gone just after its end-of-file,
-// and then ever more seldom.
+// and then ever more seldom. It rests in between, however short wait is.
 func (f *flow) silent(ctx context.Context, wait time.Duration, enough func() bool) bool {
+	const rest = time.Millisecond
+	wait = max(wait, rest)
 	f.heard()
-	for pause := time.Millisecond; ; pause = min(2*pause, wait/8) {
+	for pause := rest; ; pause = min(2*pause, max(rest, wait/8)) {
 		left := wait - time.Since(f.began) + time.Duration(f.last.Load())
 		if left <= 0 {
 			return true

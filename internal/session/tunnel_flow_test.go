@@ -40,6 +40,25 @@ func TestSilenceOfAFarEndThatCannotHearDoesNotCount(t *testing.T) {
 	})
 }
 
+// A wait of next to nothing is no reason to ask without rest while the far end cannot hear.
+func TestAShortSilenceIsAskedForAtRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		local, far := net.Pipe()
+		defer local.Close()
+		defer far.Close()
+		f := newFlow(local, &buffers{}, &unsettled{})
+		asked := 0
+		f.settled = func() bool { asked++; return asked > 100 }
+		began := time.Now()
+		if !f.silent(t.Context(), time.Nanosecond, stays) {
+			t.Fatal("the silence was given up")
+		}
+		if took := time.Since(began); took < 100*time.Millisecond {
+			t.Errorf("it was asked %d times in %v", asked, took)
+		}
+	})
+}
+
 func TestManyUploadsAtOnceHaveSmallerBuffers(t *testing.T) {
 	b := &buffers{}
 	var lent []*[]byte
