@@ -468,6 +468,42 @@ func TestNothingIsLeftWhenTheWrapperIsKilled(t *testing.T) {
 	}
 }
 
+// What a command kills is not its own process alone.
+func TestTheEndOfTheRunnerIsTold(t *testing.T) {
+	t.Parallel()
+	asItIs := func(_ *testing.T, b []byte) []byte { return b }
+	for _, c := range []struct {
+		name, line string
+		binary     bool
+		plainly    func(*testing.T, []byte) []byte // gives what the marker is in
+	}{
+		{"killed alone", "echo out; echo err >&2; kill -KILL $PPID; exec sleep 60", false, asItIs},
+		{"killed with its group", "echo out; echo err >&2; kill -KILL 0", false, asItIs},
+		{"killed alone, encoded", "echo out; echo err >&2; kill -KILL $PPID", true, decodeWhole},
+		{"killed with its group, encoded", "kill -KILL 0", true, asItIs},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			for name, env := range shells(t) {
+				if strings.HasSuffix(name, "alone") && c.name == "killed with its group, encoded" {
+					continue // whose group is everybody's, without job control
+				}
+				command, err := Program{Argv: []string{"sh", "-c", c.line}}.Streams(nonce, c.binary)
+				if err != nil {
+					t.Fatal(err)
+				}
+				out, errs := play(t, env, command, func(b []byte) bool { return marker.Match(after(c.plainly(t, b), nonce)) })
+				stdout, status := cut(t, nonce, "stdout", c.plainly(t, out))
+				stderr, again := cut(t, nonce, "stderr", c.plainly(t, errs))
+				said := strings.Contains(c.line, "echo")
+				if status != 137 || again != 137 || said && (stdout != "out\n" || stderr != "err\n") {
+					t.Errorf("%s gives %q, %q, status %d and %d", name, stdout, stderr, status, again)
+				}
+			}
+		})
+	}
+}
+
 func TestBinaryOutputIsBase64InPieces(t *testing.T) {
 	t.Parallel()
 	want := make([]byte, 200_000)
@@ -483,15 +519,20 @@ func TestBinaryOutputIsBase64InPieces(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, errs := play(t, env, command, func(b []byte) bool {
-			return len(b) > 0 && b[len(b)-1] == '\n' && marker.Match(after(decode(t, b), nonce))
-		})
-		stdout, status := cut(t, nonce, "stdout", decode(t, out))
-		stderr, again := cut(t, nonce, "stderr", decode(t, errs))
+		out, errs := play(t, env, command, func(b []byte) bool { return marker.Match(after(decodeWhole(t, b), nonce)) })
+		stdout, status := cut(t, nonce, "stdout", decodeWhole(t, out))
+		stderr, again := cut(t, nonce, "stderr", decodeWhole(t, errs))
 		if stdout != string(want) || stderr != "\xff" || status != 4 || again != 4 {
 			t.Errorf("%s gives %d bytes, %q, status %d and %d", name, len(stdout), stderr, status, again)
 		}
 	}
+}
+
+// decodeWhole decodes base64 that ends at the end of a line.
+func decodeWhole(t *testing.T, b []byte) []byte {
+	t.Helper()
+	encoded, _, _ := bytes.Cut(b, []byte("[")) // what follows is the end of whoever encodes
+	return decode(t, encoded[:bytes.LastIndexByte(encoded, '\n')+1])
 }
 
 // decode decodes base64 in pieces.

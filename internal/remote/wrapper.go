@@ -66,8 +66,9 @@ n=0
 while [ $n -lt 10 ]; do sleep 1; n=$((n+1)); done >/dev/null 3>&-`
 
 // superviseEncodedText is the same with both streams in base64, in which a bracket
-// is the beginning of a sign. Whoever encodes ignores the signals that the command
-// gets.
+// is the beginning of a sign, or of a marker that is not in the base64: the end of
+// whoever encodes. Whoever does ignores the signals that the command gets. The word
+// of the runner's end is encoded, as the runner's is: what comes in front is whole.
 const superviseEncodedText = `r=$2
 shift 2
 if ! command -v base64 >/dev/null; then
@@ -87,13 +88,19 @@ trap 'g=QUIT; pass' QUIT
 trap 'printf "[NONCE]" & printf "[NONCE]" >&3 &' USR1
 {
 	trap : HUP INT QUIT TERM
-	{ sh -c "# NONCE.$$
-$r" sh $$ "$k" "$@" 3>&1 >&4 4>&- | encode >&3 4>&-; } 4>&1 | encode 3>&-
+	{ { sh -c "# NONCE.$$
+$r" sh $$ "$k" "$@" 3>&1 >&4 4>&-
+	e=$?
+	printf '[NONCE %s]' "$e"
+	printf '[NONCE %s]' "$e" >&4
+	} | encode >&3 4>&-; } 4>&1 | encode 3>&-
 } &
 p=$!
 set +m
 pass
-while kill -0 $p; do wait $p; done
+while kill -0 $p; do wait $p; e=$?; done
+printf '[NONCE %s]' "$e"
+printf '[NONCE %s]' "$e" >&3
 n=0
 while [ $n -lt 10 ]; do sleep 1; n=$((n+1)); done >/dev/null 3>&-`
 

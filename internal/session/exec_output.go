@@ -136,10 +136,25 @@ func (r *receiver) run(ctx context.Context, peer Peer) error {
 			r.stderr.sink.end()
 			return &Status{int64(r.stdout.marked.status)}
 		}
+		if err == nil {
+			err = r.cutOff()
+		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// cutOff tells that a marker will not come: whoever put the outputs in base64 has
+// ended without one. It was killed, with what it had not written.
+func (r *receiver) cutOff() error {
+	if !r.binary || !r.stdout.raw.done || !r.stderr.raw.done {
+		return nil
+	}
+	if err := r.flush(); err != nil {
+		return err
+	}
+	return &IncompleteError{Code: NoCode, Err: errors.New("what carries it was killed on the target")}
 }
 
 // over tells whether the markers have come. Where they differ, stdout's is the
