@@ -334,6 +334,14 @@ func echo(conn *websocket.Conn) {
 // flood is a far end that means harm: it sends one kind of message as fast as
 // it can and ignores what comes back, until the client has had enough.
 func flood(conn *websocket.Conn, kind string) {
+	if kind == "empty pings, and nothing read" {
+		pings := bytes.Repeat([]byte{0x89, 0}, 32<<10)
+		for {
+			if _, err := conn.NetConn().Write(pings); err != nil {
+				return
+			}
+		}
+	}
 	go func() {
 		for {
 			if _, _, err := conn.NextReader(); err != nil {
@@ -358,6 +366,9 @@ func flood(conn *websocket.Conn, kind string) {
 		case "handshakes":
 			m.PayloadType = frame.HandshakeRequest
 			m.Payload = []byte(`{"RequestedClientActions":[` + strings.Repeat(`{"ActionType":"x"},`, 500) + `{}]}`)
+		case "handshakes that ask for much":
+			m.PayloadType = frame.HandshakeRequest
+			m.Payload = []byte(`{"RequestedClientActions":[` + strings.Repeat(`{},`, 80_000) + `{}]}`)
 		case "acknowledgements":
 			m.Type = frame.Acknowledge
 			m.Payload = frame.Ack{Type: frame.InputStreamData, Sequence: i}.Append(nil)

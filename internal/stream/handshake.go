@@ -9,6 +9,11 @@ import (
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
 )
 
+// maxRequest is the longest request for a handshake that is read, in bytes. Agents
+// write less than 1 kB, or 3 kB where a key has the longest name. An answer is
+// several times as long.
+const maxRequest = 16 << 10
+
 // handshake answers the agent's handshake. It is pure.
 type handshake struct {
 	clientVersion string
@@ -28,6 +33,9 @@ type handshake struct {
 // request takes a HandshakeRequest. When it asks for encryption, the response
 // waits for keyed.
 func (h *handshake) request(payload []byte) error {
+	if len(payload) > maxRequest {
+		return fmt.Errorf("the agent's handshake request has %d bytes, and %d are all that is read", len(payload), maxRequest)
+	}
 	var req frame.HandshakeRequestPayload
 	if err := json.Unmarshal(payload, &req); err != nil {
 		// The library speaks of Go's types.

@@ -17,7 +17,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	far := startFarEnd(t)
 	for _, kind := range []string{
 		"nobody reads", "a gap that never fills", "numbers far ahead", "one byte of alternating types",
-		"large messages", "handshakes", "acknowledgements", "unknown types", "pings",
+		"large messages", "handshakes", "handshakes that ask for much", "acknowledgements", "unknown types", "pings",
+		"empty pings, and nothing read",
 	} {
 		t.Run(kind, func(t *testing.T) {
 			idle := heap()

@@ -25,11 +25,15 @@ type entry struct {
 	end  int
 }
 
+// entryBytes is what an entry takes, in bytes: without them a run of empty messages
+// would be nothing.
+const entryBytes = 16
+
 // Len is the number of messages.
 func (b *Batch) Len() int { return len(b.ends) }
 
-// Size is the number of bytes in all messages.
-func (b *Batch) Size() int { return len(b.buf) }
+// Size is what all messages take, in bytes: their own, and 16 for each.
+func (b *Batch) Size() int { return len(b.buf) + entryBytes*len(b.ends) }
 
 // Message gives the i-th message. It is valid until Reset.
 func (b *Batch) Message(i int) (Kind, []byte) {
@@ -58,11 +62,14 @@ func (b *Batch) AddMessage(m *Message) error {
 	return nil
 }
 
-// Reset empties b. A buffer that one large message made larger than keep bytes
-// is let go.
+// Reset empties b. A buffer that large messages, or many, made larger than keep
+// bytes is let go.
 func (b *Batch) Reset(keep int) {
 	if cap(b.buf) > keep {
 		b.buf = nil
+	}
+	if entryBytes*cap(b.ends) > keep {
+		b.ends = nil
 	}
 	b.buf = b.buf[:0]
 	b.ends = b.ends[:0]

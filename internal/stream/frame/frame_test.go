@@ -228,7 +228,7 @@ func TestBatch(t *testing.T) {
 	if err := b.AddMessage(&Message{Type: Acknowledge}); err == nil {
 		t.Error("a message that cannot be encoded is added")
 	}
-	if b.Len() != 3 || b.Size() != 4+Overhead+2 {
+	if b.Len() != 3 || b.Size() != 4+Overhead+2+3*entryBytes {
 		t.Errorf("the batch has %d messages, %d bytes", b.Len(), b.Size())
 	}
 	if kind, p := b.Message(0); kind != Text || string(p) != "open" {
