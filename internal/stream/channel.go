@@ -50,10 +50,11 @@ const (
 // Config is what a Channel needs. Dial is required.
 type Config struct {
 	// Dial gives a fresh socket and the token that opens the data channel on
-	// it. resume is false for the first call only; then a new token has to be
+	// it. Once there was one, resume is true, and a new token has to be
 	// fetched. An error with a method Permanent() bool that returns true ends
-	// the Channel; after others it is called again. It must return soon once
-	// its context has ended.
+	// the Channel; after others it is called again, but for a first socket
+	// only a few times, and only after a *DialError of what may pass. It must
+	// return soon once its context has ended.
 	Dial func(ctx context.Context, resume bool) (Socket, string, error)
 	// DataKey makes the data key of a session that its account encrypts. It
 	// is called at most once, and its context ends before the agent gives up.

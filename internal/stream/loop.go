@@ -38,8 +38,12 @@ type loop struct {
 	pingAt  time.Time    // when to ping next
 	asked   *ping        // by Alive, and not yet answered; nil for none
 	dialed  chan dialed  // nil while no dial is under way
-	dials   int          // attempts since the last link
-	lostAt  time.Time    // when the last link ended
+	tries   int          // dials since a link was of use, for the backoff
+	linkAt  time.Time    // when there was a link last
+	before  int64        // what progress was then
+	proven  bool         // the link works
+	lostAt  time.Time    // when the last link that did has ended
+	redials int          // since then
 	lastErr error        // why the last attempt failed
 
 	failedAt   time.Time // when the handshake was answered with a refusal of our own
@@ -379,10 +383,11 @@ func (l *loop) dial() {
 	if l.end != nil || l.cfg.NoRedial && !l.lostAt.IsZero() {
 		return
 	}
-	wait, resume := backoff(l.dials), !l.lostAt.IsZero()
-	l.dials++
+	wait, resume := backoff(l.tries), !l.lostAt.IsZero()
+	l.tries++
 	if resume {
-		l.cfg.Notify(Notice{Kind: Reconnecting, Attempt: l.dials, For: time.Since(l.lostAt), Err: l.lastErr})
+		l.redials++
+		l.cfg.Notify(Notice{Kind: Reconnecting, Attempt: l.redials, For: time.Since(l.lostAt), Err: l.lastErr})
 	}
 	result := make(chan dialed, 1)
 	l.dialed = result
@@ -421,16 +426,17 @@ func (l *loop) connect(ctx context.Context, resume bool) (d dialed) {
 	return d
 }
 
-// adopt makes a dialled socket the link, or notes why there is none. The first
-// dial has to succeed: whoever waits for a session wants to hear at once.
+// adopt makes a dialled socket the link, or notes why there is none. Whoever waits
+// for a session wants to hear soon that there will be none.
 func (l *loop) adopt(now time.Time, d dialed) error {
 	l.dialed = nil
 	if d.err != nil {
-		if l.lostAt.IsZero() || permanent(d.err) {
+		first := l.lostAt.IsZero()
+		if permanent(d.err) || first && (l.tries >= firstDials || !passing(d.err)) {
 			return d.err
 		}
 		l.lastErr = d.err
-		l.cfg.Log.Debug("reconnecting failed", "attempt", l.dials, "error", d.err)
+		l.cfg.Log.Debug("dialling failed", "attempt", l.tries, "error", d.err)
 		return nil
 	}
 	open, err := json.Marshal(frame.OpenDataChannel{
@@ -443,7 +449,7 @@ func (l *loop) adopt(now time.Time, d dialed) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("opening the data channel: %w", err), d.sock.Close())
 	}
-	l.link = newLink(d.sock)
+	l.link, l.linkAt, l.before = newLink(d.sock), now, l.progress()
 	// Two batches: one fills while the other is written.
 	l.pending, l.spare = &frame.Batch{}, &frame.Batch{}
 	l.pending.Add(frame.Text, open)
@@ -461,13 +467,23 @@ func (l *loop) unlink(now time.Time, why error) {
 	l.link, l.pending, l.spare = nil, nil, nil
 	l.answerAlive(why)
 	l.lastErr = why
-	if l.lostAt.IsZero() || l.dials == 0 {
-		l.lostAt = now
+	if l.progress() > l.before || now.Sub(l.linkAt) >= redialCap {
+		l.tries = 0
+	}
+	if l.proven || l.lostAt.IsZero() {
+		l.proven, l.lostAt, l.redials = false, now, 0
 	}
 	if permanent(why) && l.end == nil {
 		l.end = why
 	}
 	l.cfg.Log.Debug("connection lost", "error", why)
+}
+
+// progress grows with what has come in order and with what is acknowledged. A link
+// over which it has not is dialled anew ever more seldom: the far end that drops it
+// may do so because of what is sent over it.
+func (l *loop) progress() int64 {
+	return l.rcv.expected + l.snd.next - int64(len(l.snd.open))
 }
 
 // teardown leaves no goroutine behind.

@@ -56,10 +56,10 @@ func (l *loop) message(now time.Time, p []byte) {
 // proved notes that the link works: something came over it that the service or
 // the agent had to say.
 func (l *loop) proved(now time.Time) {
-	if l.dials == 0 {
+	if l.proven {
 		return
 	}
-	l.dials = 0
+	l.proven = true
 	if !l.heard {
 		l.heard = true
 		l.cfg.Notify(Notice{Kind: Heard})

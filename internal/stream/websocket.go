@@ -135,6 +135,9 @@ func IsLoopback(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
+// errHungUp is a server that takes the connection and does not answer.
+var errHungUp = errors.New("the server closed the connection")
+
 type badStatus struct{ status int }
 
 func (e *badStatus) Error() string { return fmt.Sprintf("status %d", e.status) }
@@ -176,7 +179,7 @@ func (s *webSocket) dial(ctx context.Context, d *websocket.Dialer, url string, h
 	case err != nil && resp != nil:
 		return &badStatus{resp.StatusCode}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("the server closed the connection")
+		return errHungUp
 	case err != nil:
 		return err
 	}
