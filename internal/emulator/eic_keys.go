@@ -31,7 +31,7 @@ type authorizedKeys struct {
 	log  *slog.Logger
 
 	mu     sync.Mutex           // guards the rest, and the file
-	live   map[string]time.Time // when each key ends
+	live   map[string]time.Time // in the file, and when each key ends
 	timer  *time.Timer
 	closed bool
 }
@@ -55,21 +55,24 @@ func (k *authorizedKeys) check() error {
 	return nil
 }
 
-// add lets a key in for its time, from now on if it is there already.
+// add lets a key in for its time, from now on if it is there already. A key that
+// cannot be written is not let in.
 func (k *authorizedKeys) add(key string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.closed {
 		return errStopped
 	}
-	if len(k.live) >= publicKeyLimit {
+	live := map[string]time.Time{key: time.Now().Add(publicKeyLife)}
+	for other, end := range k.live {
+		if other != key {
+			live[other] = end
+		}
+	}
+	if len(live) > publicKeyLimit {
 		return errTooManyKeys
 	}
-	if k.live == nil {
-		k.live = map[string]time.Time{}
-	}
-	k.live[key] = time.Now().Add(publicKeyLife)
-	return k.update()
+	return k.write(live)
 }
 
 // expire takes the keys out whose time is over.
@@ -79,33 +82,35 @@ func (k *authorizedKeys) expire() {
 	if k.closed {
 		return
 	}
-	if err := k.update(); err != nil {
-		if k.timer != nil {
-			k.timer.Stop()
-		}
-		k.timer = time.AfterFunc(rewriteAgain, k.expire)
+	if err := k.write(maps.Clone(k.live)); err != nil {
+		k.wake(rewriteAgain)
 		k.log.Error("a key's time is over, but it is still in its file", "error", err)
 	}
 }
 
-// update writes the file, and comes back when the next key ends. The caller holds
-// mu.
-func (k *authorizedKeys) update() error {
+// write makes live, but for those whose time is over, the keys that are let in. When
+// the file cannot be written nothing has changed. The caller holds mu.
+func (k *authorizedKeys) write(live map[string]time.Time) error {
 	now := time.Now()
-	maps.DeleteFunc(k.live, func(_ string, end time.Time) bool { return !now.Before(end) })
-	if k.timer != nil {
-		k.timer.Stop()
-	}
-	if len(k.live) > 0 {
-		next := slices.MinFunc(slices.Collect(maps.Values(k.live)), time.Time.Compare)
-		k.timer = time.AfterFunc(next.Sub(now), k.expire)
-	}
-	lines := slices.Sorted(maps.Keys(k.live))
+	maps.DeleteFunc(live, func(_ string, end time.Time) bool { return !now.Before(end) })
+	lines := slices.Sorted(maps.Keys(live))
 	content := authorizedKeysTitle + strings.Join(lines, "\n") + "\n"
 	if err := replaceFile(k.path, content); err != nil {
 		return fmt.Errorf("write the file of keys: %w", err)
 	}
+	k.live = live
+	if len(live) > 0 {
+		k.wake(slices.MinFunc(slices.Collect(maps.Values(live)), time.Time.Compare).Sub(now))
+	}
 	return nil
+}
+
+// wake looks for keys whose time is over after a while, instead of when it was to.
+func (k *authorizedKeys) wake(after time.Duration) {
+	if k.timer != nil {
+		k.timer.Stop()
+	}
+	k.timer = time.AfterFunc(after, k.expire)
 }
 
 // close lets no key in any more and removes the file, if there is one.

@@ -196,6 +196,44 @@ func TestAKeyIsTakenOutInTheEnd(t *testing.T) {
 	})
 }
 
+// TestAKeyThatIsRefusedIsNotLetIn later, nor for longer, by a file that can be
+// written again.
+func TestAKeyThatIsRefusedIsNotLetIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "d")
+		file := filepath.Join(dir, "keys")
+		k := &authorizedKeys{path: file, log: slog.New(slog.DiscardHandler)}
+		refused := func(key string) {
+			t.Helper()
+			if err := k.add(key); err == nil {
+				t.Fatalf("the key %s is taken without a place for its file", key)
+			}
+		}
+		refused("a")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := k.add("b"); err != nil {
+			t.Fatal(err)
+		}
+		wantFile(t, "after a key that was refused", file, "b")
+		time.Sleep(publicKeyLife / 2)
+		if err := os.Rename(dir, dir+"-away"); err != nil {
+			t.Fatal(err)
+		}
+		refused("b")
+		if err := os.Rename(dir+"-away", dir); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(publicKeyLife / 2)
+		synctest.Wait()
+		wantFile(t, "a minute after it was taken", file, "")
+		if err := k.close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestTooManyKeys(t *testing.T) {
 	k := &authorizedKeys{path: filepath.Join(t.TempDir(), "keys"), live: map[string]time.Time{}}
 	for i := range publicKeyLimit {
@@ -203,6 +241,12 @@ func TestTooManyKeys(t *testing.T) {
 	}
 	if err := k.add("one more"); !errors.Is(err, errTooManyKeys) {
 		t.Errorf("key %d gets %v", publicKeyLimit+1, err)
+	}
+	if err := k.add("1"); err != nil {
+		t.Errorf("a key that is there already gets %v", err)
+	}
+	if err := k.close(); err != nil {
+		t.Error(err)
 	}
 }
 
