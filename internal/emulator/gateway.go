@@ -50,6 +50,10 @@ func (s *Server) dataChannel(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	l := newLeg(conn, hijack.conn)
+	// A leg that is not open yet ends with the server; an open one is ended by its
+	// session, which has something to say first.
+	opening := context.AfterFunc(s.ctx, l.close)
+	defer opening()
 	defer close(l.done)
 	var writer sync.WaitGroup
 	defer writer.Wait()
@@ -64,18 +68,16 @@ func (s *Server) dataChannel(w http.ResponseWriter, r *http.Request) {
 			l.close()
 		}
 	})
-	s.serveLeg(r, l)
+	s.serveLeg(r, l, opening)
 }
 
-// serveLeg opens the leg of a session and relays what it reads until it ends. A leg
-// that is not open yet ends with the server; an open one is ended by its session,
-// which has something to say first.
-func (s *Server) serveLeg(r *http.Request, l *leg) {
+// serveLeg opens the leg of a session and relays what it reads until it ends. Opened
+// is called when it is open.
+func (s *Server) serveLeg(r *http.Request, l *leg, opened func() bool) {
 	sessionID := r.PathValue("session")
 	log := s.log.With("session", sessionID)
-	stopped := context.AfterFunc(s.ctx, l.close)
 	open, err := l.open(s.cfg.Limits.Open)
-	stopped()
+	opened()
 	if err != nil {
 		log.Debug("data channel not opened", "error", err)
 		return

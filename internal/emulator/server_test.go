@@ -184,6 +184,33 @@ func TestCloseLeavesNothing(t *testing.T) {
 	noMoreGoroutinesThan(t, before)
 }
 
+// TestCloseDoesNotWaitForASlowDial: on order the answer to it takes two minutes.
+func TestCloseDoesNotWaitForASlowDial(t *testing.T) {
+	s, err := Start(t.Context(), Config{Faults: faultsOf(t, "slow=1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := knock(t, s)
+	if _, err := io.WriteString(conn, upgrade); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != nil {
+		t.Fatalf("the dial is not answered: %v", err)
+	}
+	closed := make(chan error)
+	go func() { closed <- s.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Error("closing waits for the answer to a dial")
+		conn.Close()
+		<-closed
+	}
+}
+
 // noMoreGoroutinesThan gives net/http's own a moment to return: it does not tell
 // when they have.
 func noMoreGoroutinesThan(t *testing.T, before int) {
