@@ -115,8 +115,8 @@ func decode(body []byte, in any) error {
 	return nil
 }
 
-// serveAPI answers one call of the API. Of what is logged, the error may name
-// targets, documents and keys' faults, never a key or a token.
+// serveAPI answers one call of the API. Of an error of the API only the code is
+// logged.
 func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	if isQuery(r) {
 		s.serveQuery(w, r)

@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -231,16 +232,65 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// TestTheLogQuotesNoCall: a token may be in the wrong place, and a parameter may hold
+// anything.
+func TestTheLogQuotesNoCall(t *testing.T) {
+	var log bytes.Buffer
+	s, err := Start(t.Context(), Config{Log: textLog(&log)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.play = echo
+	g := mustStart(t, s, `{"Target":"local"}`)
+	call(t, s, "TerminateSession", `{"SessionId":"`+g.TokenValue+`"}`)
+	call(t, s, "StartSession", `{"Target":"local","DocumentName":"AWS-StartSSHSession","Parameters":{"portNumber":["hunter2"]}}`)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for what, secret := range map[string]string{"the token": g.TokenValue, "the value of a parameter": "hunter2"} {
+		if strings.Contains(log.String(), secret) {
+			t.Errorf("the log has %s: %s", what, log.String())
+		}
+	}
+	for _, code := range []string{"ValidationException", "InvalidParameters"} {
+		if !strings.Contains(log.String(), code) {
+			t.Errorf("the log does not tell of the %s: %s", code, log.String())
+		}
+	}
+}
+
+// TestNamesOfMembersCount in lists as well.
+func TestNamesOfMembersCount(t *testing.T) {
+	s := startWith(t, Config{}, echo)
+	for body, action := range map[string]string{
+		`{"State":"Active","Filters":[{"Key":"Target","Value":"local"}]}`:                "DescribeSessions",
+		`{"Filters":[{"key":"PingStatus","values":["Online"]}]}`:                         "DescribeInstanceInformation",
+		`{"InstanceInformationFilterList":[{"Key":"PingStatus","ValueSet":["Online"]}]}`: "DescribeInstanceInformation",
+		`{"Filters":[null]}`: "DescribeInstanceInformation",
+	} {
+		if a := call(t, s, action, body); a.code() != "ValidationException" {
+			t.Errorf("%s %s is answered with %d %s", action, body, a.status, a.code())
+		}
+	}
+}
+
 func TestHistoryIsBounded(t *testing.T) {
 	s := startWith(t, Config{}, echo)
 	one := mustStart(t, s, `{"Target":"local"}`)
+	setFaults(t, s, "resume=ThrottlingException,once")
 	for range historyLimit + 20 {
-		ended, err := s.sessions.start(s.ctx, sessionSpec{id: newSessionID(), agent: s.agentConfig("", agentDocument()), play: echo})
+		ended, err := s.sessions.start(s.ctx, sessionSpec{id: newSessionID(), agent: s.agentConfig("", agentDocument()), play: echo, faults: s.faults})
 		if err != nil {
 			t.Fatal(err)
 		}
+		if err := s.resumeFault(ended.id); err == nil {
+			t.Fatal("a call does not fail on order")
+		}
 		ended.terminate()
 		<-ended.done
+	}
+	if n := len(s.faults.get().counts); n > historyLimit+2 {
+		t.Errorf("faults are counted for %d sessions, more than about %d", n, historyLimit)
 	}
 	if n := len(s.sessions.all()); n < historyLimit || n > historyLimit+2 {
 		t.Errorf("%d sessions are remembered, not about %d", n, historyLimit)

@@ -53,6 +53,9 @@ type sessionFilter struct {
 	Value *string `json:"value"`
 }
 
+// UnmarshalJSON has the names of members count here, too.
+func (f *sessionFilter) UnmarshalJSON(data []byte) error { return decode(data, f) }
+
 // describeSessionsInput is the input of DescribeSessions.
 type describeSessionsInput struct {
 	State      *string

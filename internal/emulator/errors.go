@@ -3,6 +3,7 @@ package emulator
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 )
@@ -15,8 +16,12 @@ type apiError struct {
 	message string // empty: an error without members
 }
 
-// Error is for the log.
+// Error is for the agent's user, who is told what KMS said.
 func (e *apiError) Error() string { return e.code + ": " + e.message }
+
+// LogValue implements slog.LogValuer. The message is left out: it quotes what the
+// caller sent, which may be a command, or a token in the wrong place.
+func (e *apiError) LogValue() slog.Value { return slog.StringValue(e.code) }
 
 // body is the JSON object that is answered.
 func (e *apiError) body() map[string]string {

@@ -217,13 +217,7 @@ func nextEvent(events []legEvent) (next int, timer <-chan time.Time) {
 // connection.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request) bool {
 	id := r.PathValue("session")
-	if s.faults.get() == nil {
-		return false
-	}
-	if s.sessions.find(id) == nil {
-		id = "" // unknown ones are counted together
-	}
-	f, happens := s.faults.get().happens(FaultRefuse, id)
+	f, happens := s.faultFor(FaultRefuse, id)
 	if !happens {
 		return false
 	}

@@ -112,6 +112,18 @@ func (s *faultSet) allowed(fault int, session string) bool {
 	return true
 }
 
+// forget drops what was counted for a session.
+func (s *faultSet) forget(session string) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.faults {
+		delete(s.counts, faultCount{i, session})
+	}
+}
+
 // happens gives the first fault of a kind that happens to a session now, and counts
 // it. The windows of these faults are counted from when they were set.
 func (s *faultSet) happens(kind FaultKind, session string) (Fault, bool) {
@@ -207,9 +219,19 @@ func (s *Server) callFault(who principal) error {
 	return nil
 }
 
+// faultFor gives the fault of a kind that happens to a session now. What callers take
+// for one is of their choice: sessions that are not known are counted together.
+func (s *Server) faultFor(kind FaultKind, sessionID string) (Fault, bool) {
+	set := s.faults.get()
+	if set != nil && s.sessions.find(sessionID) == nil {
+		sessionID = ""
+	}
+	return set.happens(kind, sessionID)
+}
+
 // resumeFault makes a ResumeSession fail that is to.
 func (s *Server) resumeFault(sessionID string) error {
-	f, happens := s.faults.get().happens(FaultResume, sessionID)
+	f, happens := s.faultFor(FaultResume, sessionID)
 	if !happens {
 		return nil
 	}
@@ -257,7 +279,7 @@ func (s *Server) agentFaults(sessionID string) agent.Faults {
 // tokenLife is how long a token is good for that is given to a session now. Below
 // zero it has expired already.
 func (s *Server) tokenLife(sessionID string) time.Duration {
-	f, happens := s.faults.get().happens(FaultExpireTokens, sessionID)
+	f, happens := s.faultFor(FaultExpireTokens, sessionID)
 	switch {
 	case !happens:
 		return s.cfg.Limits.Token

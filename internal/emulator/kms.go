@@ -294,7 +294,7 @@ func kmsCodes() []string {
 
 // kmsFault makes a call of KMS fail that is to.
 func (s *Server) kmsFault(kind FaultKind, key string, encryptionContext map[string]string, arn string) error {
-	f, happens := s.faults.get().happens(kind, encryptionContext[sessionContext])
+	f, happens := s.faultFor(kind, encryptionContext[sessionContext])
 	if !happens {
 		return nil
 	}

@@ -337,7 +337,7 @@ func TestFaultsOfKMSHappenToASession(t *testing.T) {
 	s := startServer(t, Config{KMSKeys: []string{kmsKey}})
 	for _, code := range kmsCodes() {
 		setFaults(t, s, "generate-data-key="+code+",once")
-		for _, session := range []string{"jane-1", "jane-2"} {
+		for _, session := range []string{mustStart(t, s, quietly).SessionID, mustStart(t, s, quietly).SessionID, "nobody-1"} {
 			body := `{"KeyId":"` + kmsKey + `","NumberOfBytes":64,"EncryptionContext":{"aws:ssm:SessionId":"` + session + `"}}`
 			if a := callKMS(t, s, "GenerateDataKey", body); a.code() != code || a.status < 400 || a.message() == "" {
 				t.Errorf("GenerateDataKey is answered with %d %s %q, not %s", a.status, a.code(), a.message(), code)
@@ -345,6 +345,11 @@ func TestFaultsOfKMSHappenToASession(t *testing.T) {
 			if a := callKMS(t, s, "GenerateDataKey", body); a.status != http.StatusOK {
 				t.Errorf("the second time it is answered with %d %s", a.status, a.code())
 			}
+		}
+		// Callers may make up as many as they like.
+		body := `{"KeyId":"` + kmsKey + `","NumberOfBytes":64,"EncryptionContext":{"aws:ssm:SessionId":"nobody-2"}}`
+		if a := callKMS(t, s, "GenerateDataKey", body); a.status != http.StatusOK {
+			t.Errorf("for another session that is not there it is answered with %d %s", a.status, a.code())
 		}
 	}
 }

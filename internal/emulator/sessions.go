@@ -98,6 +98,7 @@ func (s *sessions) forget() {
 		}
 		excess--
 		delete(s.byID, one.id)
+		one.faults.get().forget(one.id)
 		return true
 	})
 }

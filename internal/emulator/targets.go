@@ -55,17 +55,29 @@ func (s *Server) connectionStatus(_ caller, in *connectionStatusInput) (any, err
 // kinds of filters: the older one has a fixed set of keys, the newer one takes tags,
 // too. Only one may be used.
 type describeInstancesInput struct {
-	InstanceInformationFilterList []struct {
-		Key      *string  `json:"key"`
-		ValueSet []string `json:"valueSet"`
-	}
-	Filters []struct {
-		Key    *string
-		Values []string
-	}
-	MaxResults *int
-	NextToken  *string
+	InstanceInformationFilterList []olderInstanceFilter
+	Filters                       []newerInstanceFilter
+	MaxResults                    *int
+	NextToken                     *string
 }
+
+// olderInstanceFilter is a filter of the older kind.
+type olderInstanceFilter struct {
+	Key      *string  `json:"key"`
+	ValueSet []string `json:"valueSet"`
+}
+
+// UnmarshalJSON has the names of members count here, too.
+func (f *olderInstanceFilter) UnmarshalJSON(data []byte) error { return decode(data, f) }
+
+// newerInstanceFilter is a filter of the newer kind.
+type newerInstanceFilter struct {
+	Key    *string
+	Values []string
+}
+
+// UnmarshalJSON has the names of members count here, too.
+func (f *newerInstanceFilter) UnmarshalJSON(data []byte) error { return decode(data, f) }
 
 // validate implements input. The model leaves keys of the newer filters free.
 func (in *describeInstancesInput) validate(v *validation) {
