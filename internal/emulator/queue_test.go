@@ -73,6 +73,22 @@ func TestQueueTakesOneTooLargeMessage(t *testing.T) {
 	}
 }
 
+// TestQueueIsFullOfEmptyMessages, too: a client that pings and does not read sends
+// such.
+func TestQueueIsFullOfEmptyMessages(t *testing.T) {
+	q := newQueue(toClientLimit)
+	for range toClientLimit {
+		taken, err := q.tryPut(frame.Pong, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !taken {
+			return
+		}
+	}
+	t.Errorf("%d messages without a byte went into a queue of so many", toClientLimit)
+}
+
 func TestQueueWakesEverybody(t *testing.T) {
 	cause := errors.New("enough")
 	tests := []struct {
