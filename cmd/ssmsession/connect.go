@@ -80,6 +80,8 @@ that has not ended by itself.`,
 		},
 	}
 	c.open.addChannelFlags(cmd.Flags())
+	c.open.addKeyFlags(cmd.Flags())
+	c.open.addOutputFlag(cmd.Flags(), jsonAtEnd)
 	c.open.addEncryptionFlags(cmd.Flags())
 	cmd.Flags().StringVarP(&c.open.target, "target", "t", "", "the node, which the key of an encrypted session is bound to (default: what the response says)")
 	cmd.Flags().StringVar(&c.variable, "from-env", "", "take the response from this environment variable, and remove it there")

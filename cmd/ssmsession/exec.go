@@ -121,6 +121,8 @@ func (c *execCommand) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.via, "via", viaAuto, "streams: the agent's own; pty: over a terminal, for old agents and without "+documentStreams+"; auto")
 	f.BoolVar(&c.plain, "plain", false, "run the command as the agent does, without a sh on the target")
 	c.open.addFlags(f)
+	c.open.addKeyFlags(f)
+	c.open.addOutputFlag(f, jsonAtEnd)
 	c.open.addEncryptionFlags(f)
 	f.Lookup("document-name").Usage = "session document of the same kind (default: " + documentStreams +
 		", or for a pty " + documentPty + ")"

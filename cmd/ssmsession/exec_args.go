@@ -30,6 +30,8 @@ func (c *execCommand) complete(cmd *cobra.Command, args []string) error {
 		return noCommand(cmd)
 	case len(targets) > 1:
 		return usage(cmd, fmt.Errorf("more than one target was given: %s", strings.Join(targets, " ")))
+	case named != "" && len(targets) == 1 && named != targets[0]: // "i", for who means docker's -ti
+		return usage(cmd, fmt.Errorf("two targets were given: %s and %s; -t is the target, --tty the terminal", named, targets[0]))
 	case err != nil:
 		return err
 	case !cmd.Flags().Changed("shell") && !cmd.Flags().Changed("script") && len(words) == 0:

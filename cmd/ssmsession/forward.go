@@ -95,6 +95,7 @@ Forward ends by Ctrl-C (130), SIGTERM (143) or SIGHUP (129).`,
 		},
 	}
 	c.addFlags(cmd.Flags())
+	without(cmd, tunnelsLack())
 	return cmd
 }
 
@@ -111,6 +112,7 @@ func (c *forwardCommand) addFlags(f *pflag.FlagSet) {
 	f.DurationVar(&c.halfCloseWait, "half-close-wait", session.DefaultHalfCloseWait,
 		"how long the far side must be silent until it is told that the near one has ended")
 	c.open.addFlags(f)
+	c.open.addOutputFlag(f, "once all is ready")
 	f.Lookup("document-name").Usage = "session document of the same kind (default: " + documentPort +
 		", or with a host " + documentRemoteHost + ")"
 }

@@ -34,7 +34,7 @@ func (h *handOn) complete(cmd *cobra.Command, e *env, o *opening) error {
 		return usage(cmd, errors.New("--show-token is of --no-connect, and nothing else shows one"))
 	case !h.asked:
 		return nil
-	case o.output != "json":
+	case o.output != outputJSON:
 		return usage(cmd, errors.New("--no-connect prints a document: add --output json"))
 	case o.target == localTarget:
 		return usage(cmd, fmt.Errorf("a session on %s ends with this program: nobody can connect to it", localTarget))

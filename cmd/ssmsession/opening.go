@@ -64,17 +64,18 @@ type opening struct {
 	escapes   *tty.Escapes
 }
 
-// addFlags defines the flags, spelled as the AWS CLI spells them where it has
-// them.
+// addFlags defines the flags of whatever starts a session, spelled as the AWS CLI
+// spells them where it has them.
 func (o *opening) addFlags(f *pflag.FlagSet) {
+	f.SortFlags = false
+	f.StringVarP(&o.target, "target", "t", "", `the node: i-…, mi-…, or "local" for this machine through the built-in emulator`)
 	o.addRequestFlags(f)
 	o.addChannelFlags(f)
 }
 
-// addRequestFlags defines those that say which session to start.
+// addRequestFlags defines those that say which session to start on a target.
 func (o *opening) addRequestFlags(f *pflag.FlagSet) {
 	f.SortFlags = false
-	f.StringVarP(&o.target, "target", "t", "", `the node: i-…, mi-…, or "local" for this machine through the built-in emulator`)
 	f.StringVar(&o.document, "document-name", "", "session document (default: the account's shell preferences)")
 	f.StringVar(&o.parameters, "parameters", "", `document parameters: key=v1,v2 or JSON {"key":["v1"]}`)
 	f.StringVar(&o.reason, "reason", "", "why, for the audit trail (at most 256 characters)")
@@ -94,10 +95,27 @@ func (o *opening) addChannelFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.noReconnect, "no-reconnect", false, "end when the connection is lost")
 	f.DurationVar(&o.aliveInterval, "server-alive-interval", stream.DefaultAliveInterval, "time between pings to the service; 0 for none")
 	f.IntVar(&o.aliveCount, "server-alive-count-max", stream.DefaultAliveCount, "how many pings may stay unanswered until the connection counts as lost")
-	f.StringVar(&o.escape, "escape-char", "~", "what leaves the session, typed after Enter and followed by a dot: a character, ^X or none")
 	f.StringVar(&o.rate, "rate", "auto", "data messages sent per second: a number, off, or auto (900 towards AWS, off on loopback)")
-	f.StringVar(&o.output, "output", "text", "text, or json: one document on stdout when the session is over")
 }
+
+// addKeyFlags defines those of sessions that keys are typed into.
+func (o *opening) addKeyFlags(f *pflag.FlagSet) {
+	f.StringVar(&o.escape, "escape-char", "~", "what leaves the session, typed after Enter and followed by a dot: a character, ^X or none")
+}
+
+// addOutputFlag defines that of commands whose stdout is not another program's.
+func (o *opening) addOutputFlag(f *pflag.FlagSet, json string) {
+	f.StringVar(&o.output, "output", outputText, "text, or json: one document on stdout "+json)
+}
+
+// What --output takes.
+const (
+	outputText = "text"
+	outputJSON = "json"
+)
+
+// jsonAtEnd is when most commands print their document.
+const jsonAtEnd = "when the session is over"
 
 // addEncryptionFlags defines those of sessions that the account may encrypt with
 // a key of KMS, which are all but tunnels.
@@ -111,17 +129,23 @@ func (o *opening) complete(cmd *cobra.Command, e *env, args []string) error {
 	if err := o.completeChannel(cmd, e); err != nil {
 		return err
 	}
-	if len(args) > 0 {
-		if cmd.Flags().Changed("target") && o.target != args[0] {
-			return usage(cmd, fmt.Errorf("two targets were given: %s and %s", o.target, args[0]))
-		}
+	switch {
+	case len(args) > 1:
+		return usage(cmd, fmt.Errorf("more than one target was given: %s", strings.Join(args, " ")))
+	case len(args) == 1 && cmd.Flags().Changed("target") && o.target != args[0]:
+		return usage(cmd, fmt.Errorf("two targets were given: %s and %s", o.target, args[0]))
+	case len(args) == 1:
 		o.target = args[0]
 	}
 	if o.target == "" {
 		return usage(cmd, errors.New("no target: name one, or try --target local"))
 	}
 	e.result.Target, e.result.Document = o.target, o.document
-	var err error
+	return o.completeRequest(cmd)
+}
+
+// completeRequest reads what addRequestFlags has defined.
+func (o *opening) completeRequest(cmd *cobra.Command) (err error) {
 	if o.parsed, err = api.ParseParameters(o.parameters); err != nil {
 		return usage(cmd, err)
 	}
@@ -131,10 +155,13 @@ func (o *opening) complete(cmd *cobra.Command, e *env, args []string) error {
 	return nil
 }
 
+// has tells whether a command has a flag of its own, given or not.
+func has(cmd *cobra.Command, flag string) bool { return cmd.Flags().Lookup(flag) != nil }
+
 // completeChannel reads what addChannelFlags has defined, and begins the result.
 func (o *opening) completeChannel(cmd *cobra.Command, e *env) error {
-	e.result = &result{asked: o.output == "json"}
-	if o.output != "text" && o.output != "json" {
+	e.result = &result{asked: o.output == outputJSON}
+	if has(cmd, "output") && o.output != outputText && o.output != outputJSON {
 		return usage(cmd, fmt.Errorf("--output takes text or json, not %q", o.output))
 	}
 	if o.connectTimeout < 0 {
@@ -143,14 +170,17 @@ func (o *opening) completeChannel(cmd *cobra.Command, e *env) error {
 	if o.reconnectFor < 0 || o.aliveInterval < 0 || o.aliveCount < 1 {
 		return usage(cmd, errors.New("--reconnect-timeout and --server-alive-interval are times, --server-alive-count-max a number from 1"))
 	}
-	char, on, err := tty.ParseEscape(o.escape)
-	if err != nil {
-		return usage(cmd, fmt.Errorf("--escape-char: %w", err))
-	}
 	o.escapes = &tty.Escapes{}
-	if on {
-		o.escapes = tty.NewEscapes(char)
+	if has(cmd, "escape-char") {
+		char, on, err := tty.ParseEscape(o.escape)
+		if err != nil {
+			return usage(cmd, fmt.Errorf("--escape-char: %w", err))
+		}
+		if on {
+			o.escapes = tty.NewEscapes(char)
+		}
 	}
+	var err error
 	if o.perSecond, err = parseRate(o.rate); err != nil {
 		return usage(cmd, err)
 	}

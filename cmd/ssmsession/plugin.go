@@ -78,6 +78,7 @@ func holdAsPlugin(e *env, v plugin.Invocation) (err error) {
 	cmd := &cobra.Command{Use: pluginName}
 	s := &startCommand{env: e, terminal: tty.New(e.in, e.out)}
 	s.open.addChannelFlags(cmd.Flags())
+	s.open.addKeyFlags(cmd.Flags())
 	if err := s.open.completeChannel(cmd, e); err != nil {
 		return err
 	}

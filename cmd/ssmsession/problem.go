@@ -151,7 +151,8 @@ func explain(err error) *problem {
 	case errors.As(err, &use):
 		p.code, p.hint = "Usage", use.command+" --help"
 	case isUnknownCommand(err):
-		p.code, p.hint = "Usage", "ssmsession --help"
+		p.code = "Usage"
+		p.message, p.hint = unknownCommand(err)
 	case errors.As(err, &fail):
 		p.code, p.hint = fail.code, fail.hint
 	case errors.As(err, &apiErr):
@@ -225,3 +226,13 @@ func dialHint(d *stream.DialError) string {
 
 // isUnknownCommand tells cobra's error that has no type.
 func isUnknownCommand(err error) bool { return strings.HasPrefix(err.Error(), "unknown command") }
+
+// unknownCommand parts cobra's error from what may have been meant, one a line.
+func unknownCommand(err error) (message, hint string) {
+	message, meant, _ := strings.Cut(err.Error(), "\n\nDid you mean this?\n")
+	names := strings.Fields(meant)
+	if len(names) == 0 {
+		return message, "ssmsession --help"
+	}
+	return message, "did you mean  ssmsession " + strings.Join(names, "  or  ssmsession ")
+}

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/ssmsession/ssmsession/internal/crash"
 )
@@ -57,6 +59,7 @@ It needs neither the AWS CLI nor its plugin. Without an AWS account, the target
 	root.SetOut(e.out)
 	root.SetErr(e.err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
+	root.SetHelpCommand(newHelp(root))
 	root.AddCommand(newStart(e), newExec(e), newForward(e), newSSH(e), newSSHProxy(e), newSSHConfig(e), newConnect(e), newInstallPlugin(e), newEmulator(e))
 	return root
 }
@@ -72,13 +75,53 @@ func (u *usageError) Unwrap() error { return u.err }
 
 func usage(cmd *cobra.Command, err error) error { return &usageError{cmd.CommandPath(), err} }
 
-// atMost is cobra.MaximumNArgs, as a usage error.
+// without has an unknown flag that other commands have, and one might look for here,
+// told with the reason why there is none.
+func without(cmd *cobra.Command, why map[string]string) {
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) {
+			name := unknown.GetSpecifiedName()
+			if reason, known := why[name]; known {
+				err = fmt.Errorf("%s has no --%s: %s", cmd.Name(), name, reason)
+			}
+		}
+		return usage(cmd, err)
+	})
+}
+
+// tunnelsLack is for without: what commands lack whose sessions are tunnels.
+func tunnelsLack() map[string]string {
+	const reason = "agents encrypt no tunnel with a key of KMS; SSH and TLS through one are encrypted by themselves"
+	return map[string]string{"require-encryption": reason, "kms-endpoint": reason}
+}
+
+// atMost is cobra.MaximumNArgs, as a usage error that shows what is too much.
 func atMost(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := cobra.MaximumNArgs(n)(cmd, args); err != nil {
-			return usage(cmd, err)
+		if len(args) > n {
+			return usage(cmd, fmt.Errorf("that is more than %s takes: %s", cmd.Name(), strings.Join(args[n:], " ")))
 		}
 		return nil
+	}
+}
+
+// newHelp is cobra's help command, but for what it does not know: that is an error.
+func newHelp(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:               "help [COMMAND]",
+		Short:             "show the help of a command",
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := root.Find(args)
+			if err == nil {
+				err = atMost(0)(about, rest)
+			}
+			if err != nil {
+				return err
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
 	}
 }
 

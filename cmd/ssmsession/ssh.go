@@ -20,9 +20,10 @@ type sshCommand struct {
 	open opening
 	key  keyToPush
 
-	user string // as the user named it, or empty
-	args []string
-	pass []string // flags for ssh-proxy
+	user   string // as the user named it, or empty
+	args   []string
+	events string   // of --events, which are ssh-proxy's
+	pass   []string // flags for ssh-proxy
 }
 
 func newSSH(e *env) *cobra.Command {
@@ -45,6 +46,11 @@ The exit code is ssh's: the command's, or 255 when there was no connection.`,
   ssmsession ssh ec2-user@i-0123456789abcdef0 --region eu-west-1 -- uname -a
   ssmsession ssh i-0123456789abcdef0 -- -A -L 8080:localhost:80 -N
   ssmsession ssh ubuntu@i-0123456789abcdef0 --ec2-instance-connect`,
+		// Two writers would be in each other's way.
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			c.events, e.eventSpec = e.eventSpec, ""
+			return e.report.open(cmd)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := c.complete(cmd, args); err != nil {
 				return err
@@ -56,6 +62,10 @@ The exit code is ssh's: the command's, or 255 when there was no connection.`,
 	c.key.addFlags(f)
 	c.open.addFlags(f)
 	f.Lookup("document-name").Usage = "session document of the same kind (default: " + documentSSH + ")"
+	lacks := tunnelsLack()
+	lacks["output"] = "the output is ssh's"
+	lacks["escape-char"] = "the escapes are ssh's, whose option behind -- is -e"
+	without(cmd, lacks)
 	return cmd
 }
 
@@ -89,14 +99,17 @@ func (c *sshCommand) complete(cmd *cobra.Command, args []string) error {
 	}
 	c.env.result = nil // ssh-proxy holds the session
 	switch {
-	case c.open.output != "text":
-		return usage(cmd, errors.New("the output is ssh's: --output has no place there"))
 	case !plainHost(target):
 		return usage(cmd, fmt.Errorf("%q is no host for ssh", target))
 	case strings.HasPrefix(c.user, "-") || strings.ContainsAny(c.user, "\r\n\x00"):
 		return usage(cmd, fmt.Errorf("%q is no user for ssh", c.user))
+	case strings.HasPrefix(c.events, "fd:") || strings.HasPrefix(c.events, "/dev/"):
+		return usage(cmd, errors.New("--events needs a file here: ssh passes no descriptor on to ssh-proxy, whose events they are"))
 	}
 	c.pass = proxyFlags(cmd)
+	if c.events != "" {
+		c.pass = append(c.pass, "--events="+percents(c.events))
+	}
 	return nil
 }
 
@@ -108,7 +121,7 @@ func plainHost(s string) bool {
 
 // proxyFlags repeats those of the given flags that ssh-proxy has to know.
 func proxyFlags(cmd *cobra.Command) (flags []string) {
-	own := []string{"target", "output", "events", "ec2-instance-connect", "os-user", "public-key"}
+	own := []string{"target", "events"}
 	all := pflag.NewFlagSet("", pflag.ContinueOnError)
 	new(opening).addFlags(all)
 	newReport(nil).addFlags(all)

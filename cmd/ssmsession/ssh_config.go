@@ -59,8 +59,13 @@ kept beside it as config` + backupSuffix + `. Doing it again changes nothing.`,
 	f.StringVar(&c.file, "file", "", "with --install: the file (default: ~/.ssh/config)")
 	f.StringVar(&c.user, "user", "", "user to log in as")
 	c.key.addFlags(f)
-	c.open.addFlags(f)
+	c.open.addRequestFlags(f)
+	c.open.addChannelFlags(f)
 	f.Lookup("document-name").Usage = "session document of the same kind (default: " + documentSSH + ")"
+	lacks := tunnelsLack()
+	lacks["target"] = "the lines are for all targets"
+	lacks["output"] = "the output is lines for ssh"
+	without(cmd, lacks)
 	return cmd
 }
 
@@ -71,10 +76,12 @@ func (c *sshConfigCommand) run(cmd *cobra.Command) error {
 	if err := c.open.completeChannel(cmd, c.env); err != nil {
 		return err
 	}
-	c.env.result = nil // there is no session
+	c.env.result = nil   // there is no session
+	c.open.target = "%h" // as ssh calls it
+	if err := c.open.completeRequest(cmd); err != nil {
+		return err
+	}
 	switch {
-	case c.open.target != "" || c.open.output != "text":
-		return usage(cmd, errors.New("the lines are for all targets and for ssh: --target and --output have no place there"))
 	case c.file != "" && !c.install:
 		return usage(cmd, errors.New("--file is where --install writes to: add it"))
 	case strings.ContainsAny(c.user, " \t\r\n\"#"):

@@ -75,6 +75,9 @@ The exit code is 0 when the connection was closed, and 255 when there was none.`
 	c.key.addFlags(f)
 	c.open.addFlags(f)
 	f.Lookup("document-name").Usage = "session document of the same kind (default: " + documentSSH + ")"
+	lacks := tunnelsLack()
+	lacks["output"] = "stdout is the connection's"
+	without(cmd, lacks)
 	return cmd
 }
 
@@ -91,10 +94,7 @@ func (c *sshProxyCommand) complete(cmd *cobra.Command, host, port string) error 
 		return err
 	}
 	n, err := strconv.Atoi(port)
-	switch {
-	case o.output != "text":
-		return usage(cmd, errors.New("stdout is the connection's: --output has no place there"))
-	case err != nil || n < 1 || n > maxPort:
+	if err != nil || n < 1 || n > maxPort {
 		return usage(cmd, fmt.Errorf("%q is no port: a number from 1 to %d", port, maxPort))
 	}
 	if o.parsed == nil {

@@ -133,7 +133,7 @@ func TestTheSystemsFlagsAreRepeatedForTheProxy(t *testing.T) {
 	cmd := newSSH(&env{report: newReport(nil), getenv: os.Getenv})
 	newReport(nil).addFlags(cmd.Flags()) // which the program's root has
 	args := []string{"-t", "i-1", "--region", "eu-west-1", "--no-reconnect", "--reason", "100%", "--debug",
-		"--ec2-instance-connect", "--os-user", "me", "--output", "text", "--events", "fd:3"}
+		"--ec2-instance-connect", "--os-user", "me", "--events", "fd:3"}
 	if err := cmd.ParseFlags(args); err != nil {
 		t.Fatal(err)
 	}

@@ -45,7 +45,6 @@ carries none), and 255 when it could not be held.`,
   ssmsession start -t i-0123456789abcdef0 \
       --document-name AWS-StartInteractiveCommand --parameters command=top
   echo 'uname -a' | ssmsession start -t i-0123456789abcdef0 > log`,
-		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := c.open.complete(cmd, e, args); err != nil {
 				return err
@@ -66,6 +65,8 @@ carries none), and 255 when it could not be held.`,
 		},
 	}
 	c.open.addFlags(cmd.Flags())
+	c.open.addKeyFlags(cmd.Flags())
+	c.open.addOutputFlag(cmd.Flags(), jsonAtEnd)
 	c.open.addEncryptionFlags(cmd.Flags())
 	c.handOn.addFlags(cmd.Flags())
 	return cmd
