@@ -63,7 +63,9 @@ func TestAgentsBefore3_1_1511MixTheOutputs(t *testing.T) {
 		"3.0.9999.0":      true,
 		"2.3.672.0":       true,
 		"":                false, // nobody knows
-		"3.1":             true,
+		"3.1":             false, // it may be either
+		"3":               false,
+		"3.0":             true,
 		"3.x.1510.0":      false,
 		"latest.of.all.0": false,
 	} {

@@ -7,7 +7,6 @@ import (
 	"net"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -35,8 +34,6 @@ func (c *forwardCommand) complete(cmd *cobra.Command, args []string) error {
 	case c.halfCloseWait < 0:
 		return usage(cmd, errors.New("--half-close-wait is a time such as 2s"))
 	}
-	// A Tunnel takes 0 for its default; who says 0 means at once.
-	c.halfCloseWait = max(c.halfCloseWait, time.Nanosecond)
 	if c.forwards, err = c.parseForwards(cmd.Flags().Changed); err != nil {
 		return usage(cmd, err)
 	}

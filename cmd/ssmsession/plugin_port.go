@@ -206,7 +206,7 @@ func (g *givenSession) pipe(ctx context.Context, peer session.Peer, props portPr
 func (g *givenSession) tunnel(ctx context.Context, peer session.Peer, f ports.Forward, mux bool) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	c := &forwardCommand{env: g.env, open: g.open, asJSON: g.env.result.asked}
+	c := &forwardCommand{env: g.env, open: g.open, asJSON: g.env.result.asked, halfCloseWait: session.DefaultHalfCloseWait}
 	if c.open.target == "" {
 		c.open.target = g.open.given.SessionID
 	}

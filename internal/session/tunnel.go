@@ -14,8 +14,7 @@ import (
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
 )
 
-// DefaultHalfCloseWait is how long a far side must have been silent before the
-// local end-of-file is passed on.
+// DefaultHalfCloseWait is a HalfCloseWait for a Tunnel of no special needs.
 const DefaultHalfCloseWait = 2 * time.Second
 
 // terminateGrace bounds how long the end of a session may take to be sent.
@@ -51,7 +50,7 @@ type Tunnel struct {
 	// HalfCloseWait is how long the far side must have been silent, after the
 	// local end-of-file, before that is passed on. An agent then closes the whole
 	// connection. A program that has gone, as far as its connection knows, is not
-	// waited for. 0 for DefaultHalfCloseWait.
+	// waited for. 0 is not to wait, as AWS's client does.
 	HalfCloseWait time.Duration
 	// KeepAlive sends something every 10 s, which keeps the service from ending
 	// an idle session. Agents before 3.1.1446 are sent it anyway: they would end
@@ -114,9 +113,6 @@ func (t Tunnel) Run(ctx context.Context, peer Peer) error {
 	if err != nil {
 		return err
 	}
-	if t.HalfCloseWait <= 0 {
-		t.HalfCloseWait = DefaultHalfCloseWait
-	}
 	if t.Notify == nil {
 		t.Notify = func(TunnelEvent) {}
 	}
@@ -168,29 +164,28 @@ func agentSince(version, first string) bool {
 	return known && order >= 0
 }
 
-// AgentBefore tells whether an agent's version is known to be older than first.
+// AgentBefore tells whether an agent's version is known to be older than first. Of
+// 3.1 that is not known where first is 3.1.1188; agents give four components.
 func AgentBefore(version, first string) bool {
 	order, known := compareVersions(version, first)
 	return known && order < 0
 }
 
-// compareVersions orders two versions as cmp.Compare does. Components that are
-// missing count as 0; one that is no number makes that impossible.
+// compareVersions orders two versions as cmp.Compare does, by as many components as
+// first has. One that is missing or no number makes that impossible, unless those
+// before it differ.
 func compareVersions(version, first string) (order int, known bool) {
-	have, want := strings.Split(version, "."), strings.Split(first, ".")
-	for i := range max(len(have), len(want)) {
-		var h, w int
-		var err error
-		if i < len(have) {
-			h, err = strconv.Atoi(have[i])
-		}
-		if err == nil && i < len(want) {
-			w, err = strconv.Atoi(want[i])
-		}
-		if err != nil {
+	have := strings.Split(version, ".")
+	for i, component := range strings.Split(first, ".") {
+		if i == len(have) {
 			return 0, false
 		}
-		if h != w {
+		h, err := strconv.Atoi(have[i])
+		w, wantErr := strconv.Atoi(component)
+		switch {
+		case err != nil || wantErr != nil:
+			return 0, false
+		case h != w:
 			return cmp.Compare(h, w), true
 		}
 	}

@@ -231,7 +231,7 @@ type tunnelRig struct {
 func newTunnelRig(t testing.TB, version string, serve func(net.Conn) error) *tunnelRig {
 	r := &tunnelRig{t: t, conns: make(chan net.Conn), peer: newTunnelPeer(startOf(version)), result: make(chan error, 1), stopped: make(chan struct{})}
 	r.far = r.peer
-	r.tunnel = Tunnel{Conns: r.conns, Notify: r.notify}
+	r.tunnel = Tunnel{Conns: r.conns, HalfCloseWait: DefaultHalfCloseWait, Notify: r.notify}
 	if serve == nil {
 		return r
 	}

@@ -652,6 +652,39 @@ func TestTunnelWithAMistakeInIt(t *testing.T) {
 	})
 }
 
+// Who wants no wait gets none, and not the default.
+func TestTunnelWithoutAWaitPassesTheEndOnAtOnce(t *testing.T) {
+	for _, version := range []string{"3.3.0.0", "2.3.714.0"} {
+		t.Run(version, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r := newTunnelRig(t, version, nil)
+				r.tunnel.HalfCloseWait = 0
+				r.run()
+				c := r.connect()
+				go func() {
+					io.WriteString(c, "quit")
+					c.CloseWrite()
+				}()
+				for got := ""; !strings.HasSuffix(got, "quit"); {
+					got = string(<-r.peer.toAgent)
+				}
+				began := time.Now()
+				if version == "2.3.714.0" {
+					if flag := <-r.peer.flags; flag != frame.DisconnectToPort {
+						t.Errorf("after the bytes came the flag %d, want the end", flag)
+					}
+				} else if fin := <-r.peer.toAgent; fin[1] != 1 {
+					t.Errorf("after the bytes came %x, want the end", fin)
+				}
+				if took := time.Since(began); took > 10*time.Millisecond {
+					t.Errorf("the end was sent %v after the last byte", took)
+				}
+				r.stop()
+			})
+		})
+	}
+}
+
 // Bytes that the local program sent, and that wait behind a far end that takes
 // none, are not silence.
 func TestTunnelEndWaitsForWhatWasSent(t *testing.T) {
