@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -254,6 +256,29 @@ func TestTLSToTheProxy(t *testing.T) {
 	}
 	if cfg.ServerName != "target.test" || len(cfg.NextProtos) != 1 {
 		t.Error("the caller's configuration was changed")
+	}
+}
+
+// A certificate is what it likes to be, and its names are in the error.
+func TestACertificateDoesNotCommandTheTerminal(t *testing.T) {
+	settled(t)
+	cert, roots := identity(t, "elsewhere.test\n\x1b[2J")
+	addr := listen(t, func(conn net.Conn) {
+		tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}}).Handshake()
+	})
+	p, err := New(Config{
+		Getenv: environment(vars{"HTTPS_PROXY": "https://proxy.test:3128"}),
+		TLS:    &tls.Config{RootCAs: roots},
+		Dial:   names{"proxy.test:3128": addr}.Dial,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.DialContext(within(t), "wss", "target.test:443")
+	proxyError(t, err, 0, "cannot connect to target.test:443 through the proxy proxy.test:3128: "+
+		"tls: failed to verify certificate: x509: certificate is valid for elsewhere.test[2J, not proxy.test")
+	if name := (x509.HostnameError{}); !errors.As(err, &name) {
+		t.Errorf("the cause of %v is lost", err)
 	}
 }
 

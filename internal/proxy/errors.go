@@ -3,6 +3,8 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"strings"
+	"unicode"
 )
 
 // Error is a target that was not reached through its proxy. Its text is one
@@ -27,7 +29,18 @@ func (e *Error) Error() string {
 	if no := (*refusal)(nil); errors.As(e.Err, &no) {
 		return fmt.Sprintf("the proxy %s refused to connect to %s: %v", e.Proxy, e.Target, e.Err)
 	}
-	return fmt.Sprintf("cannot connect to %s through the proxy %s: %v", e.Target, e.Proxy, e.Err)
+	return fmt.Sprintf("cannot connect to %s through the proxy %s: %s", e.Target, e.Proxy, oneLine(e.Err.Error()))
+}
+
+// oneLine leaves out what a terminal would obey: the names in a certificate are for
+// whoever answers to choose.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, s)
 }
 
 // Unwrap gives the cause.
