@@ -81,7 +81,7 @@ func NewRemote(getenv func(string) string) (*Remote, error) {
 }
 
 // Faults tells the faults that are set, and their seed.
-func (r *Remote) Faults(ctx context.Context) (faults []string, seed uint64, err error) {
+func (r *Remote) Faults(ctx context.Context) (faults []Fault, seed uint64, err error) {
 	return r.call(ctx, faultsInput{})
 }
 
@@ -97,7 +97,7 @@ func (r *Remote) SetFaults(ctx context.Context, faults ...Fault) error {
 
 // call calls the action. Nothing but the emulator is asked: no proxy, no other
 // address that an answer might name.
-func (r *Remote) call(ctx context.Context, in faultsInput) (faults []string, seed uint64, err error) {
+func (r *Remote) call(ctx context.Context, in faultsInput) (faults []Fault, seed uint64, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("ask the emulator at %s: %w", r.url, err)
@@ -128,8 +128,9 @@ func (r *Remote) call(ctx context.Context, in faultsInput) (faults []string, see
 	return readFaults(response.StatusCode, body)
 }
 
-// readFaults reads the answer to a call.
-func readFaults(status int, body []byte) (faults []string, seed uint64, err error) {
+// readFaults reads the answer to a call. Of whom is asked only the address is known,
+// so what is not a fault is an error.
+func readFaults(status int, body []byte) (faults []Fault, seed uint64, err error) {
 	var out struct {
 		faultsOutput
 		Code    string `json:"__type"`
@@ -141,7 +142,10 @@ func readFaults(status int, body []byte) (faults []string, seed uint64, err erro
 	if status != http.StatusOK {
 		return nil, 0, fmt.Errorf("%s: %s", out.Code, out.Message)
 	}
-	return out.Faults, out.Seed, nil
+	if faults, err = ParseFaults(out.Faults...); err != nil {
+		return nil, 0, fmt.Errorf("the answer is not an emulator's: %w", err)
+	}
+	return faults, out.Seed, nil
 }
 
 // newRequest makes a signed request.
