@@ -273,7 +273,7 @@ func (s *service) dataKey(ctx context.Context, r api.DataKeyRequest) (stream.Dat
 		return stream.DataKey{}, s.lacking
 	}
 	key, err := s.client.Load().DataKey(ctx, r)
-	return stream.DataKey{Plaintext: key.Plaintext, Ciphertext: key.Ciphertext}, err
+	return stream.DataKey{Plaintext: (*stream.KeyBytes)(key.Plaintext), Ciphertext: key.Ciphertext}, err
 }
 
 // dialAgain dials what ResumeSession says, or else what StartSession said.

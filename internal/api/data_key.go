@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -22,9 +23,19 @@ type DataKeyRequest struct {
 
 // DataKey is a key for one session.
 type DataKey struct {
-	Plaintext  []byte // 64 bytes, the caller's to wipe
-	Ciphertext []byte // the same as the agent gets it, at most 6144 bytes
+	Plaintext  *KeyBytes // the caller's to wipe
+	Ciphertext []byte    // the same as the agent gets it, at most 6144 bytes
 }
+
+// KeyBytes show themselves to nobody, as a Secret does, and a DataKey has a pointer
+// to them for the same reason. Unlike the text of a Secret they can be wiped.
+type KeyBytes [dataKeyBytes]byte
+
+// Format writes the placeholder whatever the verb.
+func (KeyBytes) Format(f fmt.State, verb rune) { Secret{}.Format(f, verb) }
+
+// MarshalText returns the placeholder, for slog and the encoders.
+func (KeyBytes) MarshalText() ([]byte, error) { return Secret{}.MarshalText() }
 
 // opDataKey is the operation, as words that follow "cannot".
 const opDataKey = "make a data key with"
@@ -61,7 +72,7 @@ func (c *Client) DataKey(ctx context.Context, r DataKeyRequest) (DataKey, error)
 		clear(out.Plaintext)
 		return DataKey{}, call.badAnswer("the answer has no data key")
 	}
-	return DataKey{Plaintext: out.Plaintext, Ciphertext: out.CiphertextBlob}, nil
+	return DataKey{Plaintext: (*KeyBytes)(out.Plaintext), Ciphertext: out.CiphertextBlob}, nil
 }
 
 // dataKeyRefused puts the codes that are KMS's own into words, and names the

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/gob"
 	"encoding/json"
 	"encoding/xml"
@@ -13,18 +14,27 @@ import (
 
 const token = "AAEAAtokentokentoken"
 
-// leaks reports whether a text gives the token away, in letters or in hex.
+// leaks reports whether a text gives the token away, in letters, numbers or codes.
 func leaks(s string) bool {
 	return strings.Contains(s, token) || strings.Contains(strings.ToLower(s), fmt.Sprintf("%x", token)) ||
-		strings.Contains(s, strings.Trim(fmt.Sprint([]byte(token)), "[]"))
+		strings.Contains(s, strings.Trim(fmt.Sprint([]byte(token)), "[]")) ||
+		strings.Contains(s, base64.StdEncoding.EncodeToString([]byte(token)))
 }
 
 func testGrant() Grant {
 	return Grant{SessionID: "jane-01", StreamURL: "wss://example.com/v1", Token: NewSecret(token)}
 }
 
+// testKey has the token in its bytes.
+func testKey() DataKey {
+	key := DataKey{Plaintext: &KeyBytes{}}
+	copy(key.Plaintext[:], token)
+	return key
+}
+
 func TestNoVerbOfFmtShowsTheToken(t *testing.T) {
 	g := testGrant()
+	key := testKey()
 	type outer struct{ Grant Grant }
 	type hidden struct{ grant Grant } // fmt calls no method in here
 	type hiddenPointer struct{ grant *Grant }
@@ -41,6 +51,8 @@ func TestNoVerbOfFmtShowsTheToken(t *testing.T) {
 		"a grant in an interface in a slice": []any{g},
 		"the secret":                         g.Token,
 		"a pointer to the secret":            &g.Token,
+		"a data key":                         key,
+		"its plaintext":                      key.Plaintext,
 		"keys":                               Keys{AccessKeyID: "AKID", SecretAccessKey: NewSecret(token), SessionToken: NewSecret(token)},
 		"a configuration":                    Config{Keys: &Keys{SecretAccessKey: NewSecret(token)}},
 	}
@@ -53,6 +65,15 @@ func TestNoVerbOfFmtShowsTheToken(t *testing.T) {
 	}
 }
 
+// A key that can be wiped cannot be kept from the verbs that are not for pointers.
+func TestADataKeyIsHiddenInAnUnexportedField(t *testing.T) {
+	for _, verb := range []string{"%v", "%+v", "%#v", "%x", "%d", "%p"} {
+		if s := fmt.Sprintf(verb, struct{ key DataKey }{testKey()}); leaks(s) {
+			t.Errorf("%s shows it: %s", verb, s)
+		}
+	}
+}
+
 func TestNoEncoderShowsTheToken(t *testing.T) {
 	g := testGrant()
 	inside := struct {
@@ -61,7 +82,8 @@ func TestNoEncoderShowsTheToken(t *testing.T) {
 		M  map[string]Secret
 		In any
 	}{g, &g, map[string]Secret{"k": g.Token}, g}
-	for name, v := range map[string]any{"a grant": g, "a pointer": &g, "a struct": inside, "the secret": g.Token} {
+	key := testKey()
+	for name, v := range map[string]any{"a grant": g, "a pointer": &g, "a struct": inside, "the secret": g.Token, "a data key": key} {
 		out, err := json.Marshal(v)
 		if err != nil {
 			t.Fatalf("%s does not marshal: %v", name, err)
@@ -87,7 +109,8 @@ func TestNoLoggerShowsTheToken(t *testing.T) {
 	var out bytes.Buffer
 	for _, handler := range []slog.Handler{slog.NewTextHandler(&out, nil), slog.NewJSONHandler(&out, nil)} {
 		slog.New(handler).Info("grant", "value", g, "pointer", &g, "secret", g.Token,
-			"struct", struct{ G Grant }{g}, "unexported", hidden{g}, slog.Group("g", "grant", g))
+			"struct", struct{ G Grant }{g}, "unexported", hidden{g}, slog.Group("g", "grant", g),
+			"key", testKey(), "plaintext", testKey().Plaintext)
 	}
 	if leaks(out.String()) {
 		t.Errorf("the log shows the token: %s", out.String())

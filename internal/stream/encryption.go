@@ -6,6 +6,7 @@ import (
 	"crypto/cipher"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/ssmsession/ssmsession/internal/crash"
@@ -34,11 +35,28 @@ type KeyRequest struct {
 
 // DataKey is a session's key, as KMS makes it.
 type DataKey struct {
-	// Plaintext has 64 bytes: the key from the agent, and the key to it. It
-	// becomes the Channel's, which wipes it.
-	Plaintext []byte
+	// Plaintext is the key from the agent, and the key to it. It becomes the
+	// Channel's, which wipes it.
+	Plaintext *KeyBytes
 	// Ciphertext is the same for the agent, who has KMS decrypt it.
 	Ciphertext []byte
+}
+
+// KeyBytes show themselves to nobody. A DataKey has a pointer to them because fmt
+// calls no method of what is in an unexported field, and prints an array there.
+type KeyBytes [keyBytes]byte
+
+// Format writes a placeholder, whatever the verb.
+func (KeyBytes) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[hidden]") } // a fmt.State keeps its errors
+
+// MarshalText returns the placeholder, for slog and the encoders.
+func (KeyBytes) MarshalText() ([]byte, error) { return []byte("[hidden]"), nil }
+
+// wipe overwrites the key, if there is one.
+func (k *KeyBytes) wipe() {
+	if k != nil {
+		*k = KeyBytes{}
+	}
 }
 
 // KeyError is an encrypted session that there is no data key for, or none that
@@ -69,11 +87,11 @@ type ciphers struct {
 }
 
 // newCiphers makes the ciphers of a data key, and wipes the key.
-func newCiphers(key []byte) (*ciphers, error) {
-	defer clear(key)
-	if len(key) != keyBytes {
-		return nil, fmt.Errorf("the data key has %d bytes, not %d", len(key), keyBytes)
+func newCiphers(key *KeyBytes) (*ciphers, error) {
+	if key == nil {
+		return nil, errors.New("there is no data key")
 	}
+	defer key.wipe()
 	in, err := newAEAD(key[:keyBytes/2])
 	if err != nil {
 		return nil, err
@@ -146,7 +164,7 @@ func (l *loop) fetchKey(r KeyRequest) {
 func (l *loop) takeKey(now time.Time, k keyed) {
 	l.keyed = nil
 	if l.end != nil {
-		clear(k.key.Plaintext)
+		k.key.Plaintext.wipe()
 		return
 	}
 	err := k.err

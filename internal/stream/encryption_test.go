@@ -40,7 +40,7 @@ func (k *kms) dataKey(ctx context.Context, r stream.KeyRequest) (stream.DataKey,
 		return stream.DataKey{}, k.err
 	}
 	k.key = append(bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)...)
-	return stream.DataKey{Plaintext: k.key, Ciphertext: []byte("blob")}, nil
+	return stream.DataKey{Plaintext: (*stream.KeyBytes)(k.key), Ciphertext: []byte("blob")}, nil
 }
 
 func (k *kms) config() stream.Config {
@@ -133,6 +133,27 @@ func encrypted(t *testing.T, k *kms) *Rig {
 		t.Fatalf("Started gives %+v, %v", s, err)
 	}
 	return r
+}
+
+func TestADataKeyIsShownToNobody(t *testing.T) {
+	key := stream.DataKey{Plaintext: &stream.KeyBytes{7: 99}}
+	encoded, err := json.Marshal(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := []string{string(encoded), fmt.Sprint(key.Plaintext)}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		shown = append(shown, fmt.Sprintf(verb, key), fmt.Sprintf(verb, &key))
+	}
+	for _, s := range shown {
+		if !strings.Contains(s, "[hidden]") {
+			t.Errorf("it is shown as %s", s)
+		}
+	}
+	// Where fmt calls no method of it.
+	if s := fmt.Sprintf("%v %p", struct{ key stream.DataKey }{key}, key); strings.Contains(s, "99") {
+		t.Errorf("it is shown as %s", s)
+	}
 }
 
 func TestAnEncryptedSession(t *testing.T) {

@@ -492,7 +492,7 @@ func (l *loop) teardown(stop func()) {
 	l.ciphers = nil
 	if l.keyed != nil {
 		k := <-l.keyed
-		clear(k.key.Plaintext)
+		k.key.Plaintext.wipe()
 	}
 	if l.dialed != nil {
 		if d := <-l.dialed; d.sock != nil {
