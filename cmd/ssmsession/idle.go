@@ -79,10 +79,19 @@ func newIdler(p session.Peer, c *collector) (i *idler, stop func()) {
 	}
 }
 
-// Settled passes on what the data channel tells of itself.
-func (i *idler) Settled() bool {
-	p, ok := i.Peer.(interface{ Settled() bool })
-	return !ok || p.Settled()
+// Sent and Settled pass on what the data channel tells of itself.
+func (i *idler) Sent() int64 {
+	p, ok := i.Peer.(interface{ Sent() int64 })
+	if !ok {
+		return 0
+	}
+	return p.Sent()
+}
+
+// Settled is as Sent.
+func (i *idler) Settled(mark int64) bool {
+	p, ok := i.Peer.(interface{ Settled(mark int64) bool })
+	return !ok || p.Settled(mark)
 }
 
 // Ending passes on the word that nothing more will come.

@@ -63,8 +63,8 @@ func (b *buffers) giveBack(p *[]byte, held bool) {
 // flow is the bytes of one local connection, both ways.
 type flow struct {
 	conn    net.Conn
+	peer    Peer
 	spare   *buffers
-	settled func() bool  // all that was sent has arrived
 	gone    func() bool  // the local program has closed both ways
 	in, out atomic.Int64 // bytes from and to the far side
 
@@ -74,7 +74,7 @@ type flow struct {
 }
 
 func newFlow(conn net.Conn, spare *buffers, peer Peer) *flow {
-	return &flow{conn: conn, spare: spare, settled: settledOf(peer), gone: goneOf(conn), began: time.Now()}
+	return &flow{conn: conn, peer: peer, spare: spare, gone: goneOf(conn), began: time.Now()}
 }
 
 // leaver is a connection that knows whether the program at its other end has closed
@@ -91,14 +91,19 @@ func goneOf(conn net.Conn) func() bool {
 
 func stays() bool { return false }
 
-// settler is a Peer that knows whether all that was sent has been acknowledged,
-// over a link that is there.
-type settler interface{ Settled() bool }
+// settler is a Peer that knows whether all that was sent up to a mark has been
+// acknowledged, over a connection that is there.
+type settler interface {
+	Sent() (mark int64)
+	Settled(mark int64) bool
+}
 
-// settledOf asks a Peer that; one that does not know has always settled.
-func settledOf(peer Peer) func() bool {
+// arrivalOf gives what tells whether all that has been sent to a Peer until now has
+// arrived. What goes to one that does not know has always arrived.
+func arrivalOf(peer Peer) (arrived func() bool) {
 	if p, ok := peer.(settler); ok {
-		return p.Settled
+		mark := p.Sent()
+		return func() bool { return p.Settled(mark) }
 	}
 	return func() bool { return true }
 }
@@ -144,14 +149,15 @@ func (f *flow) upload(send func([]byte) error) (local bool, err error) {
 }
 
 // silent waits until the far side has been silent for wait, from now on. Time in
-// which it cannot have heard all that was sent, or is not heard because the local
-// program does not read, does not count. It is false when ctx ends first, or when
+// which it cannot have heard all that was sent until now, or is not heard because the
+// local program does not read, does not count. It is false when ctx ends first, or when
 // enough is true: that is asked soon, for a program is gone just after its end-of-file,
 // and then ever more seldom. It rests in between, however short wait is.
 func (f *flow) silent(ctx context.Context, wait time.Duration, enough func() bool) bool {
 	const rest = time.Millisecond
 	wait = max(wait, rest)
 	f.heard()
+	arrived := arrivalOf(f.peer)
 	for pause := rest; ; pause = min(2*pause, max(rest, wait/8)) {
 		left := wait - time.Since(f.began) + time.Duration(f.last.Load())
 		if left <= 0 {
@@ -165,7 +171,7 @@ func (f *flow) silent(ctx context.Context, wait time.Duration, enough func() boo
 		if enough() {
 			return false
 		}
-		if f.busy.Load() || !f.settled() {
+		if f.busy.Load() || !arrived() {
 			f.heard()
 		}
 	}

@@ -14,7 +14,8 @@ type unsettled struct {
 	is atomic.Bool
 }
 
-func (u *unsettled) Settled() bool { return !u.is.Load() }
+func (u *unsettled) Sent() int64        { return 0 }
+func (u *unsettled) Settled(int64) bool { return !u.is.Load() }
 
 // An answer is not late as long as the question may be under way.
 func TestSilenceOfAFarEndThatCannotHearDoesNotCount(t *testing.T) {
@@ -40,21 +41,34 @@ func TestSilenceOfAFarEndThatCannotHearDoesNotCount(t *testing.T) {
 	})
 }
 
+// slowlySettled is a peer whose far end has heard everything when it is asked for the
+// hundredth time.
+type slowlySettled struct {
+	Peer
+	asked int
+}
+
+func (s *slowlySettled) Sent() int64 { return 0 }
+
+func (s *slowlySettled) Settled(int64) bool {
+	s.asked++
+	return s.asked > 100
+}
+
 // A wait of next to nothing is no reason to ask without rest while the far end cannot hear.
 func TestAShortSilenceIsAskedForAtRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		local, far := net.Pipe()
 		defer local.Close()
 		defer far.Close()
-		f := newFlow(local, &buffers{}, &unsettled{})
-		asked := 0
-		f.settled = func() bool { asked++; return asked > 100 }
+		peer := &slowlySettled{}
+		f := newFlow(local, &buffers{}, peer)
 		began := time.Now()
 		if !f.silent(t.Context(), time.Nanosecond, stays) {
 			t.Fatal("the silence was given up")
 		}
 		if took := time.Since(began); took < 100*time.Millisecond {
-			t.Errorf("it was asked %d times in %v", asked, took)
+			t.Errorf("it was asked %d times in %v", peer.asked, took)
 		}
 	})
 }

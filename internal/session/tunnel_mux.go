@@ -71,7 +71,7 @@ func (r *muxRun) settle(ctx context.Context) error {
 	if err := r.peer.Send(ctx, frame.Output, []byte(ports.Nop)); err != nil {
 		return err
 	}
-	for !settledOf(r.peer)() {
+	for arrived := arrivalOf(r.peer); !arrived(); {
 		if err := r.wait(ctx, time.After(settleTick)); err != nil {
 			return err
 		}

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,7 +52,9 @@ type slowAgent struct {
 	taken chan struct{}
 }
 
-func (p *slowAgent) Settled() bool {
+func (p *slowAgent) Sent() int64 { return 0 }
+
+func (p *slowAgent) Settled(int64) bool {
 	select {
 	case <-p.taken:
 		return true
@@ -649,6 +653,65 @@ func TestTunnelWithAMistakeInIt(t *testing.T) {
 		r.result <- nil // for stop
 		r.stop()
 		time.Sleep(time.Second) // the agent ends, too
+	})
+}
+
+// busyPeer is one to which so much is sent that something is always under way: of what
+// was sent after the first word, the last is never acknowledged.
+type busyPeer struct {
+	*tunnelPeer
+	sent atomic.Int64
+}
+
+func (p *busyPeer) Sent() int64             { return p.sent.Load() }
+func (p *busyPeer) Settled(mark int64) bool { return mark <= 1 || mark < p.sent.Load() }
+
+func (p *busyPeer) Send(ctx context.Context, t frame.PayloadType, b []byte) error {
+	err := p.tunnelPeer.Send(ctx, t, b)
+	p.sent.Add(1)
+	return err
+}
+
+// An upload over one connection does not keep the end of another from the far side.
+func TestTunnelEndOfOneConnectionBesideTheUploadOfAnother(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ended := make(chan time.Duration, 1)
+		r := newTunnelRig(t, "3.3.0.0", func(c net.Conn) error {
+			first := make([]byte, 1)
+			if _, err := io.ReadFull(c, first); err != nil {
+				return err
+			}
+			began := time.Now()
+			_, err := io.Copy(io.Discard, c)
+			if first[0] == 'q' {
+				ended <- time.Since(began)
+			}
+			return err
+		})
+		r.far = &busyPeer{tunnelPeer: r.peer}
+		r.run()
+		bulk, other := r.connect(), r.connect()
+		var upload sync.WaitGroup
+		upload.Go(func() {
+			for {
+				time.Sleep(10 * time.Millisecond)
+				if _, err := bulk.Write(make([]byte, 10_000)); err != nil {
+					return
+				}
+			}
+		})
+		mustWrite(t, other, "q")
+		other.CloseWrite()
+		select {
+		case took := <-ended:
+			if took < DefaultHalfCloseWait || took > DefaultHalfCloseWait+time.Second {
+				t.Errorf("the end was passed on after %v, want the wait of %v", took, DefaultHalfCloseWait)
+			}
+		case <-time.After(time.Minute):
+			t.Error("the end was not passed on within a minute")
+		}
+		r.stop()
+		upload.Wait()
 	})
 }
 

@@ -147,7 +147,7 @@ type Channel struct {
 	stats   Stats
 
 	given   atomic.Int64 // pieces that the loop was given
-	settled atomic.Int64 // those that are acknowledged if it is all, else -1; set by the loop
+	settled atomic.Int64 // how many are acknowledged, with all before them; -1 without a link; set by the loop
 
 	last   *chunk // with the caller of Recv
 	pieces sync.Pool
@@ -274,9 +274,12 @@ func (c *Channel) Recv(ctx context.Context) (frame.PayloadType, []byte, error) {
 	}
 }
 
-// Settled tells whether all that was sent has been acknowledged and there is a link:
-// silence is the far end's own, then.
-func (c *Channel) Settled() bool { return c.settled.Load() == c.given.Load() }
+// Sent is a mark for Settled: behind all for which a Send has returned.
+func (c *Channel) Sent() int64 { return c.given.Load() }
+
+// Settled tells whether all that was sent up to a mark has been acknowledged and there
+// is a link: silence is the far end's own, then.
+func (c *Channel) Settled(mark int64) bool { return c.settled.Load() >= mark }
 
 // Ending is closed once nothing more will come than what is here already, though
 // Recv may not have given all of that yet.

@@ -152,11 +152,7 @@ func (l *loop) run(ctx context.Context) error {
 			read = l.ch.read
 		}
 		l.arm(timer, now)
-		if l.link != nil && l.snd.empty() {
-			l.ch.settled.Store(l.given)
-		} else {
-			l.ch.settled.Store(-1)
-		}
+		l.ch.settled.Store(l.settled())
 
 		select {
 		case b := <-in:
@@ -196,6 +192,18 @@ func (l *loop) run(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// settled is how many pieces are acknowledged, with all before them; -1 without a link.
+func (l *loop) settled() int64 {
+	oldest := l.snd.oldest()
+	switch {
+	case l.link == nil:
+		return -1
+	case oldest == nil:
+		return l.given
+	}
+	return oldest.behind
 }
 
 // over tells whether the Channel has ended and nothing is left to read, or
@@ -551,7 +559,6 @@ func (l *loop) canAnswer() bool {
 
 // push numbers what a Send handed over.
 func (l *loop) push(p *piece) {
-	l.given++
 	limit, seal := maxPayload, l.ciphers != nil && p.typ == frame.Output
 	if seal {
 		limit -= sealOverhead
@@ -569,12 +576,13 @@ func (l *loop) push(p *piece) {
 		l.bytesOut += int64(n)
 		b = b[n:]
 	}
+	l.given++
 	l.ch.pieces.Put(p)
 }
 
 // number gives one input message its number and queues it.
 func (l *loop) number(typ frame.PayloadType, payload []byte) error {
-	err := l.snd.push(len(payload), func(wire []byte, sequence int64) ([]byte, error) {
+	err := l.snd.push(len(payload), l.given, func(wire []byte, sequence int64) ([]byte, error) {
 		m := frame.Message{
 			Type:        frame.InputStreamData,
 			Created:     time.Now(),

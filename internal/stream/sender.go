@@ -35,6 +35,7 @@ const (
 type outgoing struct {
 	wire   []byte    // encoded once: a repetition is identical (same id, same date)
 	size   int       // bytes of payload
+	behind int64     // what its owner counts: pieces that came before it
 	sentAt time.Time // last transmission
 	waits  time.Time // since when an answer is due: first transmission on this link
 	order  int64     // how many transmissions there were before this one's last
@@ -85,9 +86,9 @@ func (s *sender) room() int {
 	return max(0, s.window-s.inflight)
 }
 
-// push numbers one message and makes it due. encode gets the number and
-// appends the wire form.
-func (s *sender) push(size int, encode func(wire []byte, sequence int64) ([]byte, error)) error {
+// push numbers one message, behind so many pieces, and makes it due. encode gets the
+// number and appends the wire form.
+func (s *sender) push(size int, behind int64, encode func(wire []byte, sequence int64) ([]byte, error)) error {
 	m := &outgoing{}
 	if n := len(s.free); n > 0 {
 		m, s.free = s.free[n-1], s.free[:n-1]
@@ -96,7 +97,7 @@ func (s *sender) push(size int, encode func(wire []byte, sequence int64) ([]byte
 	if err != nil {
 		return err
 	}
-	*m = outgoing{wire: wire, size: size, due: true}
+	*m = outgoing{wire: wire, size: size, behind: behind, due: true}
 	s.next++
 	s.inflight += size
 	s.open = append(s.open, m)

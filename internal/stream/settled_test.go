@@ -2,6 +2,7 @@ package stream_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -14,7 +15,7 @@ func TestSettled(t *testing.T) {
 		r := started(t, quiet())
 		settled := func(what string, want bool) {
 			t.Helper()
-			if got := r.Channel.Settled(); got != want {
+			if got := r.Channel.Settled(r.Channel.Sent()); got != want {
 				t.Errorf("%s: settled is %t, want %t", what, got, want)
 			}
 		}
@@ -30,6 +31,37 @@ func TestSettled(t *testing.T) {
 		r.Refuse(errors.New("nobody there"))
 		r.Socket().Cut(errors.New("reset"))
 		synctest.Wait()
+		settled("without a link", false)
+	})
+}
+
+// What others send meanwhile is nobody's business who waits for his own.
+func TestSettledUpToAMark(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := started(t, quiet())
+		send(t, r, strings.Repeat("a", 2500)) // three messages
+		mark := r.Channel.Sent()
+		settled := func(what string, want bool) {
+			t.Helper()
+			synctest.Wait()
+			if got := r.Channel.Settled(mark); got != want {
+				t.Errorf("%s: settled is %t, want %t", what, got, want)
+			}
+		}
+		send(t, r, "b")
+		r.Inject(Ack(0), Ack(2), Ack(3))
+		settled("with a message in the middle missing", false)
+		r.Inject(Ack(1))
+		settled("with all up to the mark acknowledged", true)
+		for sequence := range int64(100) {
+			send(t, r, "c")
+			settled("while more is sent", true)
+			if sequence > 0 { // one is always under way
+				r.Inject(Ack(3 + sequence))
+			}
+		}
+		r.Refuse(errors.New("nobody there"))
+		r.Socket().Cut(errors.New("reset"))
 		settled("without a link", false)
 	})
 }
