@@ -149,7 +149,7 @@ func (x Exec) Run(ctx context.Context, peer Peer) error {
 	default:
 		sides = append(sides, x.interrupts)
 	}
-	r := newReceiver(x, feed)
+	r := newExecOutput(x, feed)
 	if r.watch != nil {
 		sides = append(sides, r.watch.run)
 	}

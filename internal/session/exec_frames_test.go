@@ -24,7 +24,7 @@ type unframed struct{ out, err, told, fault string }
 func unframe(s string, first, n int) unframed {
 	var out, err bytes.Buffer
 	told := &heard{}
-	r := newReceiver(Exec{Mode: Framed, Nonce: nonce, Out: &out, Err: &err}, told)
+	r := newExecOutput(Exec{Mode: Framed, Nonce: nonce, Out: &out, Err: &err}, told)
 	var fault error
 	for len(s) > 0 && fault == nil && !r.over() {
 		piece := s[:min(first, len(s))]
@@ -113,7 +113,7 @@ func TestFrames(t *testing.T) {
 }
 
 func TestFramesKeepLittleOfWhatIsNoOutput(t *testing.T) {
-	r := newReceiver(Exec{Mode: Framed, Nonce: nonce}, &heard{})
+	r := newExecOutput(Exec{Mode: Framed, Nonce: nonce}, &heard{})
 	for range 1000 {
 		for _, s := range []string{strings.Repeat("noise", 1000), "(s", "(x0123456789", strings.Repeat("(", 1000)} {
 			if err := r.output([]byte(s)); err != nil {
@@ -131,7 +131,7 @@ func TestFramesKeepLittleOfWhatIsNoOutput(t *testing.T) {
 
 func TestFramesTellAWriteThatFails(t *testing.T) {
 	full := errors.New("disk full")
-	r := newReceiver(Exec{Mode: Framed, Nonce: nonce, Out: brokenWriter{full}}, &heard{})
+	r := newExecOutput(Exec{Mode: Framed, Nonce: nonce, Out: brokenWriter{full}}, &heard{})
 	err := r.output([]byte("(s" + nonce + ")" + framedAs('o', "one"+mark("0"))))
 	var write *WriteError
 	if !errors.As(err, &write) || !errors.Is(err, full) {
@@ -162,7 +162,7 @@ func FuzzFrames(f *testing.F) {
 func BenchmarkFrames(b *testing.B) {
 	plain := random(48 << 10)
 	p := []byte(framedAs('o', string(plain)))
-	r := newReceiver(Exec{Mode: Framed, Nonce: nonce, Out: &countedWriter{}}, &heard{})
+	r := newExecOutput(Exec{Mode: Framed, Nonce: nonce, Out: &countedWriter{}}, &heard{})
 	if err := r.output([]byte("(s" + nonce + ")")); err != nil {
 		b.Fatal(err)
 	}

@@ -59,8 +59,8 @@ func (s *execStream) fault(err error) error {
 	return &IncompleteError{Code: NoCode, Err: fmt.Errorf("%s cannot be decoded: %w", s.name, err)}
 }
 
-// receiver is the side of an Exec that takes what comes.
-type receiver struct {
+// execOutput is the side of an Exec that takes what comes.
+type execOutput struct {
 	mode           ExecMode
 	binary         bool
 	stdout, stderr *execStream
@@ -70,8 +70,8 @@ type receiver struct {
 	watch          *watch // nil where nobody checks
 }
 
-func newReceiver(x Exec, told frameListener) *receiver {
-	r := &receiver{
+func newExecOutput(x Exec, told frameListener) *execOutput {
+	r := &execOutput{
 		mode:   x.Mode,
 		binary: x.Mode == Streams && x.Binary,
 		stdout: newExecStream("stdout", x.Out, x.Nonce),
@@ -108,7 +108,7 @@ func newReceiver(x Exec, told frameListener) *receiver {
 }
 
 // run takes what comes until the command is over.
-func (r *receiver) run(ctx context.Context, peer Peer) error {
+func (r *execOutput) run(ctx context.Context, peer Peer) error {
 	wait, stop := r.watch.bound(ctx)
 	defer stop()
 	for {
@@ -147,7 +147,7 @@ func (r *receiver) run(ctx context.Context, peer Peer) error {
 
 // cutOff tells that a marker will not come: whoever put the outputs in base64 has
 // ended without one. It was killed, with what it had not written.
-func (r *receiver) cutOff() error {
+func (r *execOutput) cutOff() error {
 	if !r.binary || !r.stdout.raw.done || !r.stderr.raw.done {
 		return nil
 	}
@@ -159,12 +159,12 @@ func (r *receiver) cutOff() error {
 
 // over tells whether the markers have come. Where they differ, stdout's is the
 // runner's, and stderr's the word of what outlived it.
-func (r *receiver) over() bool {
+func (r *execOutput) over() bool {
 	return r.stdout.marked.done && (r.stderr.marked.done || r.mode == OnTerminal)
 }
 
 // output takes what came as payload type 1.
-func (r *receiver) output(p []byte) error {
+func (r *execOutput) output(p []byte) error {
 	r.stdout.seen = true
 	switch {
 	case r.frames != nil:
@@ -180,7 +180,7 @@ func (r *receiver) output(p []byte) error {
 }
 
 // errors takes what came as payload type 11.
-func (r *receiver) errors(p []byte) error {
+func (r *execOutput) errors(p []byte) error {
 	switch {
 	case r.frames != nil:
 		return nil // the command's comes in frames
@@ -199,7 +199,7 @@ func (r *receiver) errors(p []byte) error {
 }
 
 // errorBytes takes what belongs to the command's stderr.
-func (r *receiver) errorBytes(p []byte) error {
+func (r *execOutput) errorBytes(p []byte) error {
 	if r.binary {
 		return r.stderr.decode(r.stderr.raw, p)
 	}
@@ -208,7 +208,7 @@ func (r *receiver) errorBytes(p []byte) error {
 }
 
 // ended tells what the end of the session means, for the reason of err.
-func (r *receiver) ended(ctx context.Context, err error) error {
+func (r *execOutput) ended(ctx context.Context, err error) error {
 	noShell := r.words.found == fromAgent && !r.stdout.seen
 	if !noShell {
 		if err := r.flush(); err != nil {
@@ -240,7 +240,7 @@ func (r *receiver) ended(ctx context.Context, err error) error {
 }
 
 // flush passes on what was held back, for nothing more will come.
-func (r *receiver) flush() error {
+func (r *execOutput) flush() error {
 	if !r.binary || r.words.found == nobody {
 		if err := r.errorBytes(r.words.release()); err != nil {
 			return err
@@ -256,7 +256,7 @@ func (r *receiver) flush() error {
 }
 
 // endedPlain is the good end of a session without markers.
-func (r *receiver) endedPlain(err error) error {
+func (r *execOutput) endedPlain(err error) error {
 	switch {
 	case r.code == NoCode:
 		return errors.Join(ErrNoStatus, err)
@@ -267,7 +267,7 @@ func (r *receiver) endedPlain(err error) error {
 }
 
 // notBegun is the end of a session whose wrapper never said a word.
-func (r *receiver) notBegun(err error) error {
+func (r *execOutput) notBegun(err error) error {
 	noise := strings.TrimSpace(string(r.frames.noise))
 	if noise == "" {
 		return &IncompleteError{r.code, fmt.Errorf("the command did not start: %w", err)}

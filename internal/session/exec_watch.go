@@ -71,7 +71,7 @@ type prover interface {
 	Alive(ctx context.Context) error
 }
 
-// pulse is what a watch knows of an output. The receiver writes it.
+// pulse is what a watch knows of an output. The output side writes it.
 type pulse struct {
 	last   atomic.Int64 // when something came last, in ns since the watch began; 0 for never
 	signAt atomic.Int64 // when a sign did
@@ -111,7 +111,7 @@ func newWatch(c Check, stdout, stderr *execStream) *watch {
 	return w
 }
 
-// bound gives the receiver the context in which it waits. It ends with ctx, or
+// bound gives the output side the context in which it waits. It ends with ctx, or
 // with an *unheardError.
 func (w *watch) bound(ctx context.Context) (wait context.Context, stop func()) {
 	if w == nil {
@@ -125,7 +125,7 @@ func (w *watch) bound(ctx context.Context) (wait context.Context, stop func()) {
 	}
 }
 
-// taking tells that the receiver has a message, taken that it is done with it.
+// taking tells that the output side has a message, taken that it is done with it.
 func (w *watch) taking() {
 	if w == nil {
 		return
@@ -191,7 +191,7 @@ const (
 // run checks when it is time, until ctx ends.
 func (w *watch) run(ctx context.Context, peer Peer) error {
 	if _, err := peer.Started(ctx); err != nil {
-		return nil //nolint:nilerr // the receiver is told the same
+		return nil //nolint:nilerr // the output side is told the same
 	}
 	w.peer = peer
 	for w.due(ctx) {

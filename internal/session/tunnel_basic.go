@@ -16,9 +16,11 @@ import (
 // connection to take it.
 const earlyLimit = 64 << 10
 
-// leftover is how long a destination has to be silent after a disconnect that has
-// arrived, when it was cut off: what was on its way, repetitions included, is not
-// for the next connection.
+// leftover is how long a destination has to be silent after a disconnect that is
+// acknowledged, when it was cut off: what was on its way is not for the next
+// connection. No word of the protocol tells that it has all come: an agent reads the
+// destination beside what it acknowledges, and a piece that it had just read may
+// follow.
 const leftover = 250 * time.Millisecond
 
 // basicRun is a session of one stream, for one connection after another. The

@@ -39,8 +39,8 @@ func (t Tunnel) runMux(ctx context.Context, peer Peer, agent string) (over bool,
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r := &muxRun{Tunnel: t, peer: peer, ctx: ctx, fault: cancel}
-	link := newLink(ctx, peer, r.refusals.add)
-	r.mux, err = ports.NewMux(link, t.KeepAlive || !agentSince(agent, agentIsNotKeptFor))
+	conn := newMuxConn(ctx, peer, r.refusals.add)
+	r.mux, err = ports.NewMux(conn, t.KeepAlive || !agentSince(agent, agentIsNotKeptFor))
 	if err != nil {
 		return false, err
 	}
@@ -58,7 +58,7 @@ func (t Tunnel) runMux(ctx context.Context, peer Peer, agent string) (over bool,
 	closeErr := r.mux.Close()
 	r.conns.Wait()
 	r.waiting.Wait()
-	return link.over, errors.Join(err, closeErr)
+	return conn.over, errors.Join(err, closeErr)
 }
 
 // settle waits until the agent has its tunnel, or ends. It has none as long as it
@@ -240,10 +240,10 @@ func (r *refusals) take() bool {
 	return true
 }
 
-// link is the byte stream of a session for the multiplexer: an io.ReadWriteCloser
-// over the Output messages of a Peer. What else comes is looked at in its place
-// among the bytes.
-type link struct {
+// muxConn is what a multiplexer has for its connection: an io.ReadWriteCloser over
+// the Output messages of a Peer. What else comes is looked at in its place among the
+// bytes.
+type muxConn struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	peer    Peer
@@ -255,59 +255,59 @@ type link struct {
 	over bool // the far side ended the session; to be read after Close
 }
 
-func newLink(ctx context.Context, peer Peer, refused func()) *link {
+func newMuxConn(ctx context.Context, peer Peer, refused func()) *muxConn {
 	ctx, cancel := context.WithCancelCause(ctx)
-	return &link{ctx: ctx, cancel: cancel, peer: peer, refused: refused}
+	return &muxConn{ctx: ctx, cancel: cancel, peer: peer, refused: refused}
 }
 
 // Read gives the bytes that come. Its error is Recv's.
-func (l *link) Read(p []byte) (n int, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for len(l.rest) == 0 && l.err == nil {
-		l.rest, l.err = l.next()
+func (c *muxConn) Read(p []byte) (n int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.rest) == 0 && c.err == nil {
+		c.rest, c.err = c.next()
 	}
-	if len(l.rest) == 0 {
-		return 0, l.err
+	if len(c.rest) == 0 {
+		return 0, c.err
 	}
-	n = copy(p, l.rest)
-	l.rest = l.rest[n:]
+	n = copy(p, c.rest)
+	c.rest = c.rest[n:]
 	return n, nil
 }
 
 // next gives the bytes of the next message, often none.
-func (l *link) next() (p []byte, err error) {
+func (c *muxConn) next() (p []byte, err error) {
 	defer crash.Catch(&err)
-	typ, p, err := l.peer.Recv(l.ctx)
+	typ, p, err := c.peer.Recv(c.ctx)
 	switch {
 	case err != nil:
-		l.over = l.ctx.Err() == nil
+		c.over = c.ctx.Err() == nil
 		return nil, err
 	case typ == frame.Output:
 		return p, nil
 	case typ == frame.Flag:
 		if flag, err := frame.ParseFlag(p); err == nil && flag == frame.ConnectToPortError {
-			l.refused()
+			c.refused()
 		}
 	}
 	return nil, nil
 }
 
 // Write sends p.
-func (l *link) Write(p []byte) (n int, err error) {
+func (c *muxConn) Write(p []byte) (n int, err error) {
 	defer crash.Catch(&err)
-	if err := l.peer.Send(l.ctx, frame.Output, p); err != nil {
-		l.cancel(err) // one that cannot be sent to has ended
+	if err := c.peer.Send(c.ctx, frame.Output, p); err != nil {
+		c.cancel(err) // one that cannot be sent to has ended
 		return 0, err
 	}
 	return len(p), nil
 }
 
 // Close makes Read and Write return, and waits for a Read.
-func (l *link) Close() error {
-	l.cancel(ports.ErrMuxClosed)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.rest, l.err = nil, ports.ErrMuxClosed
+func (c *muxConn) Close() error {
+	c.cancel(ports.ErrMuxClosed)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rest, c.err = nil, ports.ErrMuxClosed
 	return nil
 }
