@@ -77,7 +77,12 @@ func (c *forwardCommand) goToBackground(ctx context.Context) error {
 		if err != nil { // nobody reads that it is there
 			err = errors.Join(err, cmd.Process.Signal(syscall.SIGTERM))
 		}
-		return errors.Join(err, cmd.Process.Release())
+		pid := cmd.Process.Pid
+		err = errors.Join(err, cmd.Process.Release())
+		if err == nil {
+			c.env.say("it goes on in the background; kill %d ends it", pid)
+		}
+		return err
 	}
 	status := statusOf(cmd.Wait())
 	if ctx.Err() != nil {

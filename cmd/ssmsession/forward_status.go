@@ -43,7 +43,7 @@ func (c *forwardCommand) showStatus(tunnels []*tunnel, end func(error)) (stop fu
 		line:  tty.NewStatusLine(tty.NewWriter(e.err), terminal.Size),
 		woken: make(chan struct{}, 1), quit: make(chan struct{}),
 	}
-	plain := e.people.set(s.line)
+	plain := e.people.set(s)
 	c.status = s
 	s.wg.Go(func() { crash.Guard(end, func() { s.run(tunnels) }) })
 	return func() {
@@ -57,7 +57,13 @@ func (c *forwardCommand) showStatus(tunnels []*tunnel, end func(error)) (stop fu
 	}
 }
 
-// wake tells that something begins to be carried. It returns at once.
+// Write tells people something above the line, which that takes away for a moment.
+func (s *forwardStatus) Write(p []byte) (int, error) {
+	defer s.wake()
+	return s.line.Write(p)
+}
+
+// wake tells that there is something new to show. It returns at once.
 func (s *forwardStatus) wake() {
 	if s == nil {
 		return

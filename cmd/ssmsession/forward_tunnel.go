@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/ssmsession/ssmsession/internal/api"
@@ -42,7 +43,7 @@ func newTunnel(ctx context.Context, c *forwardCommand, f ports.Forward) (*tunnel
 	remote := remoteName(f, c.open.target)
 	listeners, err := ports.Listen(ctx, f)
 	if err != nil {
-		return nil, listenFailure(err)
+		return nil, listenFailure(f, err)
 	}
 	t := &tunnel{
 		command: c, forward: f, remote: remote, listeners: listeners,
@@ -57,11 +58,20 @@ func newTunnel(ctx context.Context, c *forwardCommand, f ports.Forward) (*tunnel
 }
 
 // listenFailure says why there is no local end.
-func listenFailure(err error) error {
+func listenFailure(f ports.Forward, err error) error {
 	if taken := (*ports.InUseError)(nil); errors.As(err, &taken) {
 		return &failure{code: "PortInUse", err: err, hint: "a local port 0 takes a free one"}
 	}
-	return &failure{code: "NoListener", err: err}
+	hint := ""
+	switch {
+	case f.Bind == "" || errors.Is(err, syscall.EACCES):
+	case f.Host != "":
+		hint = f.Bind + " is where to listen: it has to be an address of this machine"
+	default: // or it was to be the remote host
+		meant := ports.Forward{LocalPort: f.LocalPort, Host: f.Bind, Port: f.Port}
+		hint = fmt.Sprintf("%s is where to listen, an address of this machine; a remote host stands between the ports:  -L %s", f.Bind, meant)
+	}
+	return &failure{code: "NoListener", err: err, hint: hint}
 }
 
 // ofOne is the environment of one of several sessions.
@@ -188,6 +198,8 @@ func (t *tunnel) session(ctx context.Context) (up bool, err error) {
 		o.shared.forget() // the user may have logged in meanwhile
 		err = l.hold()
 	}
+	t.env.troubled.Store(false) // what is over is not got back
+	t.command.status.wake()
 	t.add(t.env.result.stats)
 	if cannot := (*session.TunnelError)(nil); errors.As(err, &cannot) {
 		err = &failure{code: "NotSupported", err: cannot}
@@ -382,4 +394,5 @@ func (t *tunnel) notice(n stream.Notice) {
 		t.count.reconnects.Add(1)
 		t.env.watch.Emit(t.count.traffic(t.remote))
 	}
+	t.command.status.wake()
 }

@@ -229,9 +229,6 @@ func (o *opening) ready(ctx context.Context, e *env, channel *stream.Channel) {
 
 // notice passes on what happens to the data channel. It must return at once.
 func (e *env) notice(n stream.Notice) {
-	if e.noticed != nil {
-		e.noticed(n)
-	}
 	switch n.Kind {
 	case stream.Reconnecting:
 		e.troubled.Store(true)
@@ -245,6 +242,9 @@ func (e *env) notice(n stream.Notice) {
 		e.watch.Emit(events.Resumed{After: n.For})
 	case stream.Paused:
 		e.watch.Emit(events.Paused{})
+	}
+	if e.noticed != nil {
+		e.noticed(n)
 	}
 }
 
@@ -342,10 +342,19 @@ func terminate(ctx context.Context, client *api.Client, sessionID string, limit 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	if err := client.Terminate(ctx, sessionID); err != nil {
-		return fmt.Errorf("the session may live on until its idle timeout: %w", err)
+		return &leftError{err}
 	}
 	return nil
 }
+
+// leftError is why a session was left behind.
+type leftError struct{ err error }
+
+func (l *leftError) Error() string {
+	return "the session may live on until its idle timeout: " + l.err.Error()
+}
+
+func (l *leftError) Unwrap() error { return l.err }
 
 // openingClock ends an opening that takes too long: the API call, the dial and
 // the first message together.

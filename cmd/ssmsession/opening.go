@@ -160,7 +160,7 @@ func has(cmd *cobra.Command, flag string) bool { return cmd.Flags().Lookup(flag)
 
 // completeChannel reads what addChannelFlags has defined, and begins the result.
 func (o *opening) completeChannel(cmd *cobra.Command, e *env) error {
-	e.result = &result{asked: o.output == outputJSON}
+	e.result = &result{made: time.Now(), asked: o.output == outputJSON}
 	if has(cmd, "output") && o.output != outputText && o.output != outputJSON {
 		return usage(cmd, fmt.Errorf("--output takes text or json, not %q", o.output))
 	}

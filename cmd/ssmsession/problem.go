@@ -144,6 +144,9 @@ func explain(err error) *problem {
 			return nil
 		}
 		p.code, p.message, p.hint = apiErr.Code, apiErr.Error(), apiErr.Hint
+		if left := (*leftError)(nil); errors.As(whole, &left) {
+			p.message = left.Error()
+		}
 	case errors.As(err, &status), errors.As(err, &told), errors.As(err, &own):
 		return nil
 	case errors.As(err, &late):

@@ -38,6 +38,7 @@ type result struct {
 	Retransmissions int64        `json:"retransmissions"`
 	Resumes         int64        `json:"resumes"`
 
+	made     time.Time
 	asked    bool // for the document
 	command  bool // one with outputs of its own, which are told even if empty
 	limit    int  // of each output, in bytes; 0 for maxCapture
@@ -62,9 +63,11 @@ func (r *result) begin(sessionID string, now time.Time) {
 
 // end fills in what is known at the end.
 func (r *result) end(x exit, p *problem) {
+	since := r.made // where no session was had, or forward's were
 	if r.Started != nil {
-		r.DurationMS = time.Since(*r.Started).Milliseconds()
+		since = *r.Started
 	}
+	r.DurationMS = time.Since(since).Milliseconds()
 	r.ExitCode, r.ExitBy, r.EndedBy = x.code, x.owner, x.by()
 	if r.byRemote && r.EndedBy != events.BySignal {
 		r.EndedBy = events.ByRemote
