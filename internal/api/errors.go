@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"syscall"
 	"unicode"
@@ -441,7 +442,8 @@ func with(words, detail string) string {
 
 // clean makes foreign text fit for one line of a terminal: white space becomes
 // single blanks, what does not print is dropped (an answer must not move the
-// cursor), the full stop goes, and the length is bounded.
+// cursor), the full stop goes, and the length is bounded. What a URL has before an @
+// may be a password: url.Parse and the SDK quote an endpoint that they cannot read.
 func clean(s string) string {
 	const limit = 1000 // runes; an access denied with its ARNs has about 400
 	s = strings.Map(func(r rune) rune {
@@ -454,6 +456,7 @@ func clean(s string) string {
 		return r
 	}, s)
 	s = strings.TrimSuffix(strings.Join(strings.Fields(s), " "), ".")
+	s = regexp.MustCompile(`://.*@`).ReplaceAllString(s, "://"+placeholder+"@")
 	if r := []rune(s); len(r) > limit {
 		s = string(r[:limit]) + "…"
 	}

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -185,5 +187,46 @@ func TestARegionOfTheEnvironmentThatIsNone(t *testing.T) {
 	_, err := New(context.Background(), Config{})
 	if e := wantError(t, err, CodeBadConfig, `cannot set up AWS: "us east.1/" is no name of a region`, "see where it comes from with  aws configure list"); e.Usage() {
 		t.Error("what the environment holds is no usage error")
+	}
+}
+
+// An endpoint of the environment's that cannot be read is quoted by whoever tries, but
+// for its password.
+func TestThePasswordOfAnEndpointIsNotShown(t *testing.T) {
+	const password = "hunter2"
+	for _, endpoint := range []string{
+		"http://jane:hunter2@exa mple/", "http://jane:hunter2@[::1", "://jane:hunter2@x", "http://jane:hunter2%zz@127.0.0.1:1",
+		"http://jane:hun/hunter2@127.0.0.1", "http://jane:hun hunter2@127.0.0.1", "ftp://jane:hunter2@127.0.0.1:1", "http://jane:hunter2@127.0.0.1:1",
+	} {
+		accountEnv(t)
+		t.Setenv("AWS_ENDPOINT_URL", endpoint)
+		c, err := New(t.Context(), Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, startErr := c.Start(t.Context(), StartRequest{Target: "i-0abc"})
+		_, keyErr := c.DataKey(t.Context(), someSession())
+		pushErr := c.PushSSHKey(t.Context(), someKey())
+		for what, err := range map[string]error{"Start": startErr, "DataKey": keyErr, "PushSSHKey": pushErr} {
+			if err == nil || strings.Contains(err.Error(), password) {
+				t.Errorf("with %s, %s fails with %v", endpoint, what, err)
+			}
+		}
+	}
+	bareEnv(t)
+	t.Setenv("AWS_REGION", "eu-west-1")
+	t.Setenv("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/ci")
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", token)
+	t.Setenv("AWS_ENDPOINT_URL_STS", "http://jane:hunter2@exa mple/")
+	c, err := New(t.Context(), Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Start(t.Context(), StartRequest{Target: "i-0abc"}); err == nil || strings.Contains(err.Error(), password) {
+		t.Errorf("with such an endpoint of STS, Start fails with %v", err)
 	}
 }
