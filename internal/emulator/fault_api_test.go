@@ -240,6 +240,12 @@ func TestWhoMayNotSetFaults(t *testing.T) {
 	if _, _, err := nowhere.Faults(t.Context()); err == nil || !strings.Contains(err.Error(), "127.0.0.1:1") {
 		t.Errorf("where no emulator is, it is said: %v", err)
 	}
+	for _, url := range []string{"http://jane:hunter2@127.0.0.1 :1", "http://jane:hunter2@127.0.0.1:1"} {
+		nowhere.url = url
+		if _, _, err := nowhere.Faults(t.Context()); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("of %s it is said: %v", url, err)
+		}
+	}
 	nowhere.caFile = "none.pem"
 	if _, _, err := nowhere.Faults(t.Context()); err == nil || !strings.Contains(err.Error(), "AWS_CA_BUNDLE") {
 		t.Errorf("without the authority's file it is said: %v", err)
