@@ -9,6 +9,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
@@ -190,6 +191,38 @@ func compareVersions(version, first string) (order int, known bool) {
 		}
 	}
 	return 0, true
+}
+
+// errUntaken is why a connection ends that outlives its session, for nothing else.
+var errUntaken = errors.New("the session has ended, and local programs did not take what had come")
+
+// dropUntaken ends the local connections when the session has ended and local programs
+// take nothing of what had come: the end is behind that, and nobody would hear of it.
+// taken grows with each message. It returns when ctx ends, or that was done.
+func dropUntaken(ctx context.Context, peer Peer, taken *atomic.Int64, drop context.CancelCauseFunc) {
+	select {
+	case <-endingOf(peer):
+	case <-ctx.Done():
+		return
+	}
+	for before := int64(-1); before != taken.Load(); {
+		before = taken.Load()
+		select {
+		case <-time.After(drainLimit):
+		case <-ctx.Done():
+			return
+		}
+	}
+	drop(errUntaken)
+}
+
+// endingOf asks a Peer that knows of its end before all was read; of one that does not
+// know there never is one.
+func endingOf(peer Peer) <-chan struct{} {
+	if p, ok := peer.(interface{ Ending() <-chan struct{} }); ok {
+		return p.Ending()
+	}
+	return nil
 }
 
 // terminate ends the session from this side. Agents honour that in Port sessions

@@ -36,6 +36,8 @@ type basicRun struct {
 	stale atomic.Bool
 	// ending is closed once nothing more will come; nil for a Peer that cannot tell.
 	ending <-chan struct{}
+	taken  atomic.Int64    // messages
+	conns  context.Context // its end, before that of the session or with it, is that of every connection
 
 	mu       sync.Mutex // guards what follows, and is held while current is written to
 	current  *flow
@@ -50,26 +52,32 @@ type basicRun struct {
 func (t Tunnel) runBasic(ctx context.Context, peer Peer) (over bool, err error) {
 	r := &basicRun{Tunnel: t, peer: peer, ending: endingOf(peer), attached: make(chan struct{})}
 	ctx, cancel := context.WithCancelCause(ctx)
-	var receiving sync.WaitGroup
-	receiving.Go(func() {
+	conns, drop := context.WithCancelCause(ctx)
+	r.conns = conns
+	var sides sync.WaitGroup
+	sides.Go(func() {
 		err := safely(ctx, peer, r.receive)
 		over = ctx.Err() == nil
 		cancel(err)
 	})
+	sides.Go(func() { dropUntaken(ctx, peer, &r.taken, drop) })
 	err = r.accept(ctx)
 	cancel(nil)
-	receiving.Wait()
+	sides.Wait()
 	return over, err
 }
 
 func (r *basicRun) accept(ctx context.Context) error {
 	settled := time.After(settleTime)
 	var conns <-chan net.Conn // nobody's until then
+	ending := r.ending
 	for {
 		select {
 		case <-settled:
 			r.Notify(TunnelEvent{Kind: TunnelReady})
 			conns = r.Conns
+		case <-ending:
+			conns, ending, settled = nil, nil, nil // they are for another session
 		case conn, ok := <-conns:
 			if !ok {
 				return nil
@@ -87,7 +95,7 @@ func (r *basicRun) accept(ctx context.Context) error {
 func (r *basicRun) carry(ctx context.Context, conn net.Conn) (err error) {
 	defer crash.Catch(&err)
 	f := newFlow(conn, &r.spare, r.peer)
-	connCtx, cancel := context.WithCancelCause(ctx)
+	connCtx, cancel := context.WithCancelCause(r.conns)
 	defer cancel(nil)
 	defer conn.Close() //nolint:errcheck // it has ended; there is nobody to tell
 	stop := context.AfterFunc(connCtx, func() {
@@ -155,6 +163,7 @@ func (r *basicRun) receive(ctx context.Context, peer Peer) error {
 		if err != nil {
 			return err
 		}
+		r.taken.Add(1)
 		switch typ {
 		case frame.Output:
 			r.deliver(ctx, p)
@@ -164,14 +173,6 @@ func (r *basicRun) receive(ctx context.Context, peer Peer) error {
 			}
 		}
 	}
-}
-
-// endingOf asks a Peer that knows of its end before all was read.
-func endingOf(peer Peer) <-chan struct{} {
-	if p, ok := peer.(interface{ Ending() <-chan struct{} }); ok {
-		return p.Ending()
-	}
-	return nil
 }
 
 // deliver gives p to the connection of the moment, keeps it for the first one, or

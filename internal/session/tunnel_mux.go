@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ssmsession/ssmsession/internal/crash"
@@ -26,24 +27,26 @@ type muxRun struct {
 	Tunnel
 	mux      *ports.Mux
 	peer     Peer
-	ctx      context.Context // its end is that of every connection
+	ctx      context.Context // its end, before that of the session or with it, is that of every connection
 	fault    func(error)     // ends ctx
 	spare    buffers
 	refusals refusals
 	conns    sync.WaitGroup
-	waiting  sync.WaitGroup // who waits for conns
+	waiting  sync.WaitGroup // who waits for conns, and who waits for the session's end
 }
 
 // runMux runs a multiplexed session; over tells that the far side ended it.
 func (t Tunnel) runMux(ctx context.Context, peer Peer, agent string) (over bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	r := &muxRun{Tunnel: t, peer: peer, ctx: ctx, fault: cancel}
+	conns, drop := context.WithCancelCause(ctx)
+	r := &muxRun{Tunnel: t, peer: peer, ctx: conns, fault: cancel}
 	conn := newMuxConn(ctx, peer, r.refusals.add)
 	r.mux, err = ports.NewMux(conn, t.KeepAlive || !agentSince(agent, agentIsNotKeptFor))
 	if err != nil {
 		return false, err
 	}
+	r.waiting.Go(func() { dropUntaken(ctx, peer, &conn.taken, drop) })
 	if err = r.settle(ctx); err == nil {
 		t.Notify(TunnelEvent{Kind: TunnelReady})
 		err = r.accept(ctx)
@@ -95,7 +98,7 @@ func (r *muxRun) wait(ctx context.Context, timer <-chan time.Time) error {
 // was closed and all have ended.
 func (r *muxRun) accept(ctx context.Context) error {
 	ended := make(chan struct{})
-	conns := r.Conns
+	conns, ending := r.Conns, endingOf(r.peer)
 	for {
 		select {
 		case conn, ok := <-conns:
@@ -108,6 +111,8 @@ func (r *muxRun) accept(ctx context.Context) error {
 				r.conns.Wait()
 				close(ended)
 			})
+		case <-ending:
+			conns, ending = nil, nil // they are for another session
 		case <-ended:
 			return nil
 		case <-r.mux.Done():
@@ -253,6 +258,8 @@ type muxConn struct {
 	rest []byte     // of what came last
 	err  error
 	over bool // the far side ended the session; to be read after Close
+
+	taken atomic.Int64 // messages
 }
 
 func newMuxConn(ctx context.Context, peer Peer, refused func()) *muxConn {
@@ -279,6 +286,7 @@ func (c *muxConn) Read(p []byte) (n int, err error) {
 func (c *muxConn) next() (p []byte, err error) {
 	defer crash.Catch(&err)
 	typ, p, err := c.peer.Recv(c.ctx)
+	c.taken.Add(1)
 	switch {
 	case err != nil:
 		c.over = c.ctx.Err() == nil

@@ -656,6 +656,71 @@ func TestTunnelWithAMistakeInIt(t *testing.T) {
 	})
 }
 
+// A program that takes nothing does not keep the end of its session from being known;
+// one that takes what there is, slowly, gets it.
+func TestTunnelEndsBehindAProgramThatTakesNothing(t *testing.T) {
+	for _, version := range []string{"3.3.0.0", "2.3.714.0"} {
+		for what, slow := range map[string]bool{"takes nothing": false, "is slow": true} {
+			t.Run(version+" "+what, func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					const piece, pieces = 64 << 10, 100 // 6 MiB, more than a multiplexer keeps
+					r := newTunnelRig(t, version, nil)
+					far := &endingPeer{r.peer, make(chan struct{})}
+					r.far = far
+					r.run()
+					c := r.connect()
+					go io.WriteString(c, "x")
+					header := ""
+					for got := ""; !strings.HasSuffix(got, "x"); {
+						got = string(<-r.peer.toAgent)
+						header = got[:max(0, len(got)-1)]
+					}
+					go func() { // what is here when the session ends, and not yet taken
+						for range pieces {
+							said := strings.Repeat("y", piece)
+							if header != "" {
+								said = "\x01\x02\x00\x80\x03\x00\x00\x00" + said[:32<<10]
+								said += said
+							}
+							r.peer.coming <- message{frame.Output, said}
+						}
+						r.peer.end(errClosed)
+					}()
+					time.Sleep(time.Second)
+					close(far.ending)
+					ended := time.Now()
+					got := make(chan int64, 1)
+					if slow {
+						go func() {
+							n := int64(0)
+							for range pieces {
+								time.Sleep(time.Second)
+								m, err := io.CopyN(io.Discard, c, piece)
+								if n += m; err != nil {
+									break
+								}
+							}
+							got <- n
+						}()
+					}
+					if err := r.over(); !errors.Is(err, errClosed) {
+						t.Errorf("the session's end gives %v", err)
+					}
+					took := time.Since(ended)
+					switch {
+					case slow:
+						if n := <-got; n < pieces*piece-(4<<20) || took < 10*time.Second {
+							t.Errorf("after %v a slow program got %d bytes of %d", took, n, pieces*piece)
+						}
+					case took > 2*drainLimit+time.Second:
+						t.Errorf("the end was known after %v", took)
+					}
+				})
+			})
+		}
+	}
+}
+
 // busyPeer is one to which so much is sent that something is always under way: of what
 // was sent after the first word, the last is never acknowledged.
 type busyPeer struct {
