@@ -265,7 +265,7 @@ func (s *session) runBuffered(ctx context.Context, c *command, cmd *exec.Cmd) Re
 		return s.notBuilt(ctx, fmt.Sprintf("Failed to open file for writing command output. error: %v\n", err))
 	}
 	defer s.removeOutput(out)
-	// Its own offset: what the command left running may still write.
+	// Its own offset: ours begins at the start.
 	in, err := os.OpenFile(out.Name(), os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return s.notBuilt(ctx, fmt.Sprintf("Failed to open file for writing command output. error: %v\n", err))
@@ -282,7 +282,7 @@ func (s *session) runBuffered(ctx context.Context, c *command, cmd *exec.Cmd) Re
 		s.log.Debug("the command ended", "err", err)
 	}
 	stop()
-	defer killSession(cmd.Process)
+	killSession(cmd.Process)
 
 	// A command that was cancelled is heard out; a cancellation that comes
 	// later ends the telling.

@@ -376,6 +376,34 @@ func TestCommandWithADaemonHoldingItsOutput(t *testing.T) {
 	killProcess(t, between(t, "<"+strings.TrimSpace(string(text))+">"))
 }
 
+// TestWhatACommandLeavesIsKilledAtItsEnd and not when its output was told, which may
+// be hours later: its number may be another's by then.
+func TestWhatACommandLeavesIsKilledAtItsEnd(t *testing.T) {
+	dir := t.TempDir()
+	c := playCommand(t, commandConfig(t,
+		`sh -c 'sleep 1000 & echo "<$!>" > `+dir+`/pid; mv `+dir+`/pid `+dir+`/left; until test -e `+dir+`/go; do sleep 0.01; done; echo out'`, false))
+	waitForFile(t, dir+"/left")
+	text, err := os.ReadFile(dir + "/left")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.service(frame.PausePublication, "pause_publication")
+	c.service("unknown", "taken only after the pause")
+	if err := os.WriteFile(dir+"/go", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(patience); !gone(between(t, string(text))); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the process is still there")
+		}
+	}
+	c.service(frame.StartPublication, "start_publication")
+	if tr := c.gather("the output comes after the pause", untilState); tr.output[frame.Output] != "out\n" {
+		t.Errorf("the command said %v", tr.output)
+	}
+	c.wantResult("after the pause", Result{Status: StatusSuccess})
+}
+
 func killProcess(t *testing.T, pid int) {
 	t.Helper()
 	p, err := os.FindProcess(pid)

@@ -246,14 +246,17 @@ func between(t *testing.T, output string) int {
 // wantGone wants that a process is no more, or waits for somebody else's wait.
 func wantGone(t *testing.T, pid int) {
 	t.Helper()
+	if !gone(pid) {
+		t.Errorf("process %d is still there", pid)
+	}
+}
+
+func gone(pid int) bool {
 	if err := syscall.Kill(pid, 0); errors.Is(err, syscall.ESRCH) {
-		return
+		return true
 	}
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err == nil && strings.Contains(string(stat), ") Z ") {
-		return
-	}
-	t.Errorf("process %d is still there: %s", pid, stat)
+	return err == nil && strings.Contains(string(stat), ") Z ")
 }
 
 func TestProgramThatReadsNothing(t *testing.T) {
