@@ -95,6 +95,11 @@ leaves no process and no file behind.`,
 
 // complete turns flags into a Config.
 func (c *emulatorCommand) complete() error {
+	for flag, path := range map[string]string{"env-file": c.envFile, "authorized-keys": c.cfg.AuthorizedKeys} {
+		if err := ordinary(path); err != nil {
+			return fmt.Errorf("--%s is written anew and removed at the end: %w", flag, err)
+		}
+	}
 	c.cfg.Version = c.env.version
 	c.cfg.Pace = emulator.Pace(c.pace)
 	faults, err := parseFaults(c.faults)
@@ -131,6 +136,14 @@ func (c *emulatorCommand) complete() error {
 		c.cfg.Documents = append(c.cfg.Documents, d)
 	}
 	c.cfg.Log = c.env.log
+	return nil
+}
+
+// ordinary refuses what is no file to be replaced: root would replace a device.
+func ordinary(path string) error {
+	if info, err := os.Stat(path); path != "" && err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is no regular file", path)
+	}
 	return nil
 }
 

@@ -2,13 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/ssmsession/ssmsession/internal/api"
 	"github.com/ssmsession/ssmsession/internal/emulator"
+	"github.com/ssmsession/ssmsession/internal/session"
 )
 
 // noFaults is the word for none.
@@ -42,7 +46,7 @@ both or either. TIMES is times:N or once, for each session. T is a time such as
 				return err
 			}
 			if len(args) > 0 {
-				return remote.SetFaults(cmd.Context(), faults...)
+				return notThere(e, remote.SetFaults(cmd.Context(), faults...))
 			}
 			return printFaults(cmd.Context(), e, remote)
 		},
@@ -66,16 +70,29 @@ func parseFaults(args []string) ([]emulator.Fault, error) {
 	return emulator.ParseFaults(args...)
 }
 
+// notThere says of an emulator that cannot be reached what to do.
+func notThere(e *env, err error) error {
+	if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" {
+		return &failure{code: api.CodeNetwork, err: fmt.Errorf("no emulator at %s: %w", e.getenv("AWS_ENDPOINT_URL"), dial.Err),
+			hint: "each one has an address of its own: read the --env-file of one that runs"}
+	}
+	return err
+}
+
 // printFaults prints the faults that are set, one a line, as they are written.
 func printFaults(ctx context.Context, e *env, remote *emulator.Remote) error {
 	faults, seed, err := remote.Faults(ctx)
 	if err != nil {
-		return err
+		return notThere(e, err)
+	}
+	if len(faults) == 0 {
+		e.say("no fault is set")
+		return nil
 	}
 	e.say("the faults come with --fault-seed %d", seed)
 	for _, fault := range faults {
 		if _, err := fmt.Fprintln(e.out, fault); err != nil {
-			return fmt.Errorf("cannot print the faults: %w", err)
+			return &session.WriteError{Err: err}
 		}
 	}
 	return nil

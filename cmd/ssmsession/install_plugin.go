@@ -34,7 +34,8 @@ which the AWS CLI, Ansible, Packer, editors and others call AWS's client: by a
 symbolic link, or a hard link or a copy where there are none. They use the one
 that comes first in PATH. What was made is printed on standard output.
 
-Another program of that name is left alone, unless --force is given.`,
+Another program of that name is left alone, unless --force is given. A directory
+that is not there is made.`,
 		Example: `  ssmsession install-plugin
   ssmsession install-plugin --dir ~/.local/bin`,
 		Args: atMost(0),
@@ -81,10 +82,8 @@ func (c *installCommand) run() error {
 func (c *installCommand) mayReplace(path string) error {
 	info, err := os.Lstat(path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
 	case err != nil:
-		return fmt.Errorf("cannot look at what is there: %w", err)
+		return nil // there is nothing, or else install says why
 	case info.IsDir():
 		return fmt.Errorf("%s is a directory", path)
 	case c.force || isOurs(path):
@@ -120,6 +119,9 @@ func (c *installCommand) tellPath(path string) {
 // install makes path mean the program self. Whoever calls it meanwhile finds the
 // one or the other.
 func install(self, path string) (how string, err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { // ~/.local/bin is not everywhere
+		return "", err
+	}
 	draft, err := os.MkdirTemp(filepath.Dir(path), ".ssmsession-")
 	if err != nil {
 		return "", err

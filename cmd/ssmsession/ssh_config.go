@@ -155,6 +155,9 @@ func installStanza(path, stanza string) (changed bool, err error) {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	}
+	if err := ordinary(path); err != nil {
+		return false, err
+	}
 	mode := fs.FileMode(0o600)
 	old, err := os.ReadFile(path)
 	switch info, statErr := os.Stat(path); {

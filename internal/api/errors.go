@@ -194,6 +194,8 @@ func (w caller) answered(c call, answer smithy.APIError, err error) *Error {
 		return fail("there is no such session", "list yours with  aws ssm describe-sessions --state Active"+w.flags)
 	case "ValidationException":
 		return fail(with("the service refuses the request", detail), w.requestHint(c))
+	case "InvalidParameters":
+		return fail(with(code, detail), w.requestHint(c))
 	case unknown, "":
 		return notTheService(c, err)
 	}

@@ -28,7 +28,7 @@ func listen(cfg Config) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %s: %w", cfg.Listen, err)
 	}
 	if !address.IP.IsLoopback() && !cfg.AllowRemote {
-		return nil, &ConfigError{fmt.Errorf("listen on %s: it is not a loopback address, and the emulator gives a shell to whoever has its key", cfg.Listen)}
+		return nil, &ConfigError{fmt.Errorf("listen on %s: it is not a loopback address, and the emulator gives a shell to whoever has its key; --allow-remote permits it", cfg.Listen)}
 	}
 	listener, err := net.ListenTCP("tcp", address)
 	if err != nil {
