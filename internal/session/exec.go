@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/ssmsession/ssmsession/internal/stream/frame"
 )
@@ -36,6 +37,9 @@ const (
 	maxInput     = 32 << 10 // bytes of one frame of input
 )
 
+// beginTime is how long after the start an agent may have no command yet.
+const beginTime = time.Second
+
 // Exec is one command: its bytes, its status and its interruption. What is sent
 // to the target as its command line is made elsewhere, for the same mode and
 // nonce.
@@ -52,9 +56,11 @@ type Exec struct {
 	Out, Err io.Writer
 	// Term is nil where there is no terminal; only in OnTerminal.
 	Term Terminal
-	// Interrupt gives a value for each interrupt to be passed on; nil for none.
-	// An agent takes only one of a command in Streams and Plain, which is why
-	// no second is sent.
+	// Interrupt gives a value for each interrupt to be passed on, and has room for
+	// one; nil for none.
+	// An agent takes only one of a command in Streams and Plain, and none before
+	// there is one: no second is sent, and the first not in the first second unless
+	// there was output.
 	Interrupt <-chan struct{}
 	// Kill gives a value when the command's process group is to be killed; only
 	// in Framed, nil for never.
@@ -133,6 +139,7 @@ func (e *CannotError) Unwrap() error { return e.Err }
 // even if Out takes nothing; that one write may then outlive it.
 func (x Exec) Run(ctx context.Context, peer Peer) error {
 	feed := newFeeder(x)
+	r := newExecOutput(x, feed)
 	sides := []side{Shell{}.watchStart}
 	switch x.Mode {
 	case Framed:
@@ -147,20 +154,19 @@ func (x Exec) Run(ctx context.Context, peer Peer) error {
 			sides = append(sides, shell.sizes)
 		}
 	default:
-		sides = append(sides, x.interrupts)
+		sides = append(sides, func(ctx context.Context, peer Peer) error {
+			return r.interruptOnce(ctx, peer, x.Interrupt)
+		})
 	}
-	r := newExecOutput(x, feed)
 	if r.watch != nil {
 		sides = append(sides, r.watch.run)
 	}
 	return carry(ctx, peer, r.run, sides...)
 }
 
-// interrupts passes interrupts on as the key that a terminal knows, and that the
-// agent makes a signal of where there is none. There it waits for the command
-// after the first, and takes no more input.
+// interrupts passes interrupts on as the key that a terminal knows.
 func (x Exec) interrupts(ctx context.Context, peer Peer) error {
-	for sent := false; ; {
+	for {
 		select {
 		case _, ok := <-x.Interrupt:
 			if !ok {
@@ -169,8 +175,39 @@ func (x Exec) interrupts(ctx context.Context, peer Peer) error {
 		case <-ctx.Done():
 			return nil
 		}
-		if sent && x.Mode != OnTerminal {
+		if err := peer.Send(ctx, frame.Output, []byte{interruptKey}); err != nil {
+			return quiet(ctx, err)
+		}
+	}
+}
+
+// interruptOnce passes the first interrupt on, which the agent makes a signal of. Then
+// it waits for the command, and takes no more input. It has no command yet for a while
+// after the handshake: an interrupt then stops AWS's agent listening for good, and the
+// command goes on. So it is sent once there is output, or beginTime after the start.
+func (r *execOutput) interruptOnce(ctx context.Context, peer Peer, interrupt <-chan struct{}) error {
+	if _, err := peer.Started(ctx); err != nil {
+		return quiet(ctx, err)
+	}
+	begun := time.NewTimer(beginTime)
+	defer begun.Stop()
+	for sent := false; ; {
+		select {
+		case _, ok := <-interrupt:
+			if !ok {
+				return nil
+			}
+		case <-ctx.Done():
+			return nil
+		}
+		if sent {
 			continue
+		}
+		select {
+		case <-r.begun:
+		case <-begun.C:
+		case <-ctx.Done():
+			return nil
 		}
 		sent = true
 		if err := peer.Send(ctx, frame.Output, []byte{interruptKey}); err != nil {

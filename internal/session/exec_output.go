@@ -66,8 +66,9 @@ type execOutput struct {
 	stdout, stderr *execStream
 	frames         *frames // nil but for Framed
 	words          words
-	code           int64  // the agent's, or NoCode
-	watch          *watch // nil where nobody checks
+	code           int64         // the agent's, or NoCode
+	watch          *watch        // nil where nobody checks
+	begun          chan struct{} // closed when something has come: the command is there
 }
 
 func newExecOutput(x Exec, told frameListener) *execOutput {
@@ -77,6 +78,7 @@ func newExecOutput(x Exec, told frameListener) *execOutput {
 		stdout: newExecStream("stdout", x.Out, x.Nonce),
 		stderr: newExecStream("stderr", x.Err, x.Nonce),
 		code:   NoCode,
+		begun:  make(chan struct{}),
 	}
 	for _, s := range []*execStream{r.stdout, r.stderr} {
 		switch {
@@ -111,10 +113,13 @@ func newExecOutput(x Exec, told frameListener) *execOutput {
 func (r *execOutput) run(ctx context.Context, peer Peer) error {
 	wait, stop := r.watch.bound(ctx)
 	defer stop()
-	for {
+	for first := true; ; first = false {
 		typ, p, err := peer.Recv(wait)
 		if err != nil {
 			return r.ended(ctx, err)
+		}
+		if first {
+			close(r.begun)
 		}
 		r.watch.taking()
 		switch typ {

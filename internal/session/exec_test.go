@@ -26,7 +26,7 @@ type execRig struct {
 }
 
 func newExecRig(t *testing.T, mode ExecMode) *execRig {
-	r := &execRig{rig: newRig(t), interrupt: make(chan struct{}), kill: make(chan struct{})}
+	r := &execRig{rig: newRig(t), interrupt: make(chan struct{}, 1), kill: make(chan struct{})}
 	r.exec = Exec{
 		Mode: mode, Nonce: nonce, Out: &r.out, Err: &r.err, Interrupt: r.interrupt, Kill: r.kill,
 		NotText: func(stream string) { r.notText = append(r.notText, stream) },
@@ -302,12 +302,36 @@ func TestExecInterruptsOnceWhereTheAgentTakesOne(t *testing.T) {
 			signal(r.interrupt)
 			r.wantSent("before the start")
 			r.start(frame.Start{})
+			time.Sleep(time.Second)
+			synctest.Wait()
 			signal(r.interrupt)
 			signal(r.interrupt)
 			r.wantSent("three interrupts", slices.Repeat([]message{typed("\x03")}, want)...)
 			r.end(errClosed)
 			_ = r.wait() // not what this is about
 		})
+	}
+}
+
+// An agent that has no command yet would stop listening at an interrupt.
+func TestExecInterruptsNothingBeforeTheCommandIsThere(t *testing.T) {
+	for _, mode := range []ExecMode{Streams, Plain} {
+		for why, begin := range map[string]func(*execRig){
+			"output":           func(r *execRig) { r.say(frame.StdErr, "x") },
+			"the first second": func(*execRig) { time.Sleep(time.Millisecond) },
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				r := newExecRig(t, mode)
+				r.begin()
+				signal(r.interrupt)
+				time.Sleep(time.Second - time.Millisecond)
+				r.wantSent("before " + why)
+				begin(r)
+				r.wantSent("after "+why, typed("\x03"))
+				r.end(errClosed)
+				_ = r.wait() // not what this is about
+			})
+		}
 	}
 }
 
