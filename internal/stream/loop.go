@@ -85,6 +85,13 @@ type dialed struct {
 	err   error
 }
 
+// drop closes the socket, if there is one: it was never used.
+func (d dialed) drop() {
+	if d.sock != nil {
+		_ = d.sock.Close()
+	}
+}
+
 func newLoop(c *Channel) *loop {
 	var seed [32]byte
 	_, _ = crand.Read(seed[:]) // never fails (crypto/rand)
@@ -174,9 +181,7 @@ func (l *loop) run(ctx context.Context) error {
 		case err := <-mute:
 			l.muteAt, l.lastErr = time.Now(), err
 		case d := <-l.dialed:
-			if err := l.adopt(time.Now(), d); err != nil && l.end == nil {
-				l.end = err
-			}
+			l.adopt(time.Now(), d)
 			if l.link == nil {
 				l.dial()
 			}
@@ -436,16 +441,19 @@ func (l *loop) connect(ctx context.Context, resume bool) (d dialed) {
 
 // adopt makes a dialled socket the link, or notes why there is none. Whoever waits
 // for a session wants to hear soon that there will be none.
-func (l *loop) adopt(now time.Time, d dialed) error {
+func (l *loop) adopt(now time.Time, d dialed) {
 	l.dialed = nil
-	if d.err != nil {
-		first := l.lostAt.IsZero()
-		if permanent(d.err) || first && (l.tries >= firstDials || !passing(d.err)) {
-			return d.err
-		}
+	switch first := l.lostAt.IsZero(); {
+	case l.end != nil: // it was given up meanwhile
+		d.drop()
+		return
+	case d.err != nil && (permanent(d.err) || first && (l.tries >= firstDials || !passing(d.err))):
+		l.end = d.err
+		return
+	case d.err != nil:
 		l.lastErr = d.err
 		l.cfg.Log.Debug("dialling failed", "attempt", l.tries, "error", d.err)
-		return nil
+		return
 	}
 	open, err := json.Marshal(frame.OpenDataChannel{
 		MessageSchemaVersion: "1.0",
@@ -455,7 +463,9 @@ func (l *loop) adopt(now time.Time, d dialed) error {
 		ClientVersion:        l.cfg.ClientVersion,
 	})
 	if err != nil {
-		return errors.Join(fmt.Errorf("opening the data channel: %w", err), d.sock.Close())
+		l.end = fmt.Errorf("opening the data channel: %w", err)
+		d.drop()
+		return
 	}
 	l.link, l.linkAt, l.before = newLink(d.sock), now, l.progress()
 	// Two batches: one fills while the other is written.
@@ -466,7 +476,6 @@ func (l *loop) adopt(now time.Time, d dialed) error {
 	l.probeAt = now.Add(probeAfter)
 	l.snd.relink()
 	l.cfg.Log.Debug("data channel open", "resumes", l.resumes)
-	return nil
 }
 
 // unlink ends the link. That is not the end of the Channel.
@@ -503,9 +512,8 @@ func (l *loop) teardown(stop func()) {
 		k.key.Plaintext.wipe()
 	}
 	if l.dialed != nil {
-		if d := <-l.dialed; d.sock != nil {
-			_ = d.sock.Close() // it was never used
-		}
+		d := <-l.dialed
+		d.drop()
 	}
 	if l.link != nil {
 		l.link.close()

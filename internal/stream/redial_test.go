@@ -170,3 +170,37 @@ func TestAttemptsAreCountedFromTheLoss(t *testing.T) {
 		}
 	})
 }
+
+// A connection that is got back when the session has been given up is not opened:
+// nobody would read from it.
+func TestASocketThatComesAfterTheEndIsNotOpened(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := quiet()
+		cfg.RedialFor = 5 * time.Second
+		r := started(t, cfg)
+		r.Inject(Output(1, "kept"))
+		r.Want("acknowledged", "ack 1")
+		lost := r.Socket()
+		release := r.Delay()
+		lost.Cut(io.EOF)
+		time.Sleep(6 * time.Second)
+		select {
+		case <-r.Channel.Ending():
+		default:
+			t.Fatal("the session was not given up in its time")
+		}
+		release()
+		if s := r.Socket(); s != lost {
+			r.Want("nothing is sent after the end")
+			if !s.Closed() {
+				t.Error("the socket is left open")
+			}
+		} else {
+			t.Error("the dial did not give its socket")
+		}
+		recv(t, r, frame.Output, "kept")
+		if _, _, err := r.Channel.Recv(t.Context()); !errors.Is(err, stream.ErrLost) {
+			t.Errorf("the end is %v", err)
+		}
+	})
+}

@@ -219,6 +219,8 @@ func plainly(err error) error {
 	switch {
 	case errors.Is(err, syscall.ECONNRESET):
 		return &lostError{"the connection was reset", err}
+	case errors.Is(err, websocket.ErrReadLimit):
+		return &lostError{fmt.Sprintf("the service sent a message of more than %d kB", maxMessage>>10), err}
 	case !errors.As(err, &closed):
 		return err
 	case closed.Code == websocket.CloseAbnormalClosure:

@@ -231,8 +231,9 @@ func TestAMessageTooLargeEndsTheSocket(t *testing.T) {
 		_, _, _ = c.ReadMessage()
 	})
 	_, ended := received(t, dial(t, url, DialConfig{}))
-	if err := <-ended; !errors.Is(err, websocket.ErrReadLimit) {
-		t.Errorf("Receive ended with %v", err)
+	err := <-ended
+	if want := "the service sent a message of more than 256 kB"; !errors.Is(err, websocket.ErrReadLimit) || err.Error() != want {
+		t.Errorf("Receive ended with %v, want %s", err, want)
 	}
 }
 

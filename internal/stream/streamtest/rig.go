@@ -29,6 +29,7 @@ type Rig struct {
 	dials   []bool // resume, one entry a dial
 	refuse  error
 	blocked bool
+	delay   chan struct{} // not nil: dials wait for it
 }
 
 // New opens a Channel on a far end of its own. The Channel is closed, and its
@@ -51,8 +52,11 @@ func New(t testing.TB, cfg stream.Config) *Rig {
 func (r *Rig) dial(ctx context.Context, resume bool) (stream.Socket, string, error) {
 	r.mu.Lock()
 	r.dials = append(r.dials, resume)
-	err, blocked := r.refuse, r.blocked
+	err, blocked, delay := r.refuse, r.blocked, r.delay
 	r.mu.Unlock()
+	if delay != nil {
+		<-delay
+	}
 	if blocked {
 		<-ctx.Done()
 		return nil, "", context.Cause(ctx)
@@ -88,6 +92,21 @@ func (r *Rig) Block(on bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.blocked = on
+}
+
+// Delay makes dials wait, whatever becomes of their context, until the returned func
+// is called.
+func (r *Rig) Delay() (release func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := make(chan struct{})
+	r.delay = c
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.delay = nil
+		close(c)
+	}
 }
 
 // Socket is the current one.
@@ -250,6 +269,17 @@ func (s *Socket) Send(b *frame.Batch) error {
 func (s *Socket) Close() error {
 	s.once.Do(func() { close(s.stop) })
 	return nil
+}
+
+// Closed tells whether the Channel has closed it.
+func (s *Socket) Closed() bool {
+	synctest.Wait()
+	select {
+	case <-s.stop:
+		return true
+	default:
+		return false
+	}
 }
 
 // Block makes Send wait, as a full TCP buffer does, until the returned func is
