@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -476,22 +477,38 @@ func TestEndings(t *testing.T) {
 
 // TestIdleIsMeasured: traffic in either direction keeps a session.
 func TestIdleIsMeasured(t *testing.T) {
-	const idle = 500 * time.Millisecond
-	s := startWith(t, Config{Documents: []Document{{Name: "Idle", SessionType: frame.StandardStream,
-		Inputs: DocumentInputs{IdleSessionTimeout: idle.String()}}}}, echo)
-	p := connect(t, s, mustStart(t, s, `{"Target":"local","DocumentName":"Idle"}`))
-	begin := time.Now()
-	for i := range 5 {
-		time.Sleep(idle / 2) // that nothing ends the session cannot be waited for
-		word := fmt.Sprintf("word %d", i)
-		p.send(frame.Output, []byte(word))
-		p.wantOutput(word)
-	}
-	last := time.Now()
-	p.wantClosed()
-	if last.Sub(begin) < 2*idle || time.Since(last) < idle-20*time.Millisecond {
-		t.Errorf("the session ended %v after the last word", time.Since(last))
-	}
+	synctest.Test(t, func(t *testing.T) {
+		const idle = time.Minute
+		s := &session{
+			sessionSpec: sessionSpec{limits: sessionLimits{idle: idle}},
+			attached:    make(chan struct{}), toAgent: newQueue(toAgentLimit), leg: &leg{out: newQueue(toClientLimit)},
+		}
+		s.ctx, s.cancel = context.WithCancelCause(t.Context())
+		go s.watch()
+		wait := func(d time.Duration, want error) {
+			t.Helper()
+			time.Sleep(d)
+			synctest.Wait()
+			if got := context.Cause(s.ctx); got != want {
+				t.Fatalf("after %v more the end is %v, not %v", d, got, want)
+			}
+		}
+		wait(time.Hour, nil) // nobody is there yet
+		s.touch()
+		close(s.attached)
+		for range 3 {
+			wait(idle-1, nil)
+			if err := s.putToAgent(t.Context(), serviceMessage(frame.InputStreamData, []byte("x"))); err != nil {
+				t.Fatal(err)
+			}
+			wait(idle-1, nil)
+			if err := s.putToClient(t.Context(), serviceMessage(frame.OutputStreamData, []byte("x"))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wait(idle-1, nil)
+		wait(1, errIdle)
+	})
 }
 
 func TestSessionThatNobodyOpens(t *testing.T) {
