@@ -53,6 +53,7 @@ func (t Tunnel) runBasic(ctx context.Context, peer Peer) (over bool, err error) 
 	r := &basicRun{Tunnel: t, peer: peer, ending: endingOf(peer), attached: make(chan struct{})}
 	ctx, cancel := context.WithCancelCause(ctx)
 	conns, drop := context.WithCancelCause(ctx)
+	defer drop(nil)
 	r.conns = conns
 	var sides sync.WaitGroup
 	sides.Go(func() {

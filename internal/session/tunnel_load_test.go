@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"runtime"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -69,7 +68,6 @@ func TestTunnelThousandConnections(t *testing.T) {
 	r, addr := loadRig(t, echo)
 	before := heap()
 	want := random(size)
-	took := make([]time.Duration, connections)
 	together := make(chan struct{})
 	var opened, all sync.WaitGroup
 	opened.Add(connections)
@@ -84,12 +82,10 @@ func TestTunnelThousandConnections(t *testing.T) {
 			}
 			opened.Done()
 			<-together
-			began := time.Now()
 			go c.Write(want)
 			if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
 				t.Errorf("connection %d: %v, or other bytes came back", i, err)
 			}
-			took[i] = time.Since(began)
 		})
 	}
 	opened.Wait()
@@ -97,12 +93,6 @@ func TestTunnelThousandConnections(t *testing.T) {
 	t.Logf("1000 open connections use %d MB", (heap()-before)>>20)
 	close(together)
 	all.Wait()
-	slices.Sort(took)
-	median, slowest := took[connections/2], took[connections-1]
-	t.Logf("16 kB there and back: median %v, slowest %v", median, slowest)
-	if slowest > 4*median {
-		t.Errorf("the slowest took %v, more than four times the median of %v", slowest, median)
-	}
 	wantOpenedAndEnded(t, r, connections)
 }
 

@@ -40,6 +40,7 @@ func (t Tunnel) runMux(ctx context.Context, peer Peer, agent string) (over bool,
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	conns, drop := context.WithCancelCause(ctx)
+	defer drop(nil)
 	r := &muxRun{Tunnel: t, peer: peer, ctx: conns, fault: cancel}
 	conn := newMuxConn(ctx, peer, r.refusals.add)
 	r.mux, err = ports.NewMux(conn, t.KeepAlive || !agentSince(agent, agentIsNotKeptFor))
