@@ -62,8 +62,11 @@ func TestWhichProxy(t *testing.T) {
 		{"NO_PROXY for all", vars{"ALL_PROXY": "http://p:1", "NO_PROXY": "*"}, all("")},
 		{"a network in NO_PROXY", vars{"ALL_PROXY": "http://p:1", "NO_PROXY": "192.0.2.0/24"},
 			vars{"wss://192.0.2.7/": "", "wss://198.51.100.7/": "http://p:1"}},
+		{"a network of IPv6 in NO_PROXY", vars{"ALL_PROXY": "http://p:1", "NO_PROXY": "2001:db8::/32,[2001:db9::1]:443"},
+			vars{"wss://[2001:db8::7]/": "", "wss://[2001:db9::1]/": "", "wss://[2001:db9::1]:444/": "http://p:1", "wss://[2001:db9::2]/": "http://p:1"}},
 		{"this machine is never proxied", vars{"ALL_PROXY": "http://p:1"},
-			vars{"ws://localhost:8080/": "", "http://127.0.0.1:1/": "", "wss://[::1]/": "", "https://127.8.8.8/": ""}},
+			vars{"ws://localhost:8080/": "", "http://127.0.0.1:1/": "", "wss://[::1]/": "", "https://127.8.8.8/": "",
+				"ws://LocalHost:8080/": "", "http://[::ffff:127.0.0.1]/": ""}},
 
 		{"under CGI, HTTP_PROXY is the client's", vars{"REQUEST_METHOD": "GET", "HTTP_PROXY": "http://evil:1"}, all("")},
 		{"under CGI, ALL_PROXY is ours", vars{"REQUEST_METHOD": "GET", "HTTP_PROXY": "http://evil:1", "ALL_PROXY": "http://p:1"}, all("http://p:1")},

@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/net/http/httpproxy"
@@ -103,7 +104,7 @@ func (p *Proxies) choose(scheme, host string) (*server, error) {
 	default:
 		return nil, fmt.Errorf("there is no proxy for the scheme %q", scheme)
 	}
-	through, err := p.proxied(&url.URL{Scheme: scheme, Host: host})
+	through, err := p.proxied(&url.URL{Scheme: scheme, Host: strings.ToLower(host)})
 	if err != nil || through == nil {
 		return nil, err
 	}
