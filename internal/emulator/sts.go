@@ -20,7 +20,8 @@ const (
 	// mfaRolePrefix begins the names of the roles that can only be assumed with an
 	// MFA code. All other roles can be without.
 	mfaRolePrefix = "mfa"
-	// defaultRoleSeconds is how long a role is assumed for unless asked otherwise.
+	// defaultRoleSeconds is how long a role is assumed for unless asked otherwise, and
+	// the longest for who asks with the key of another one.
 	defaultRoleSeconds = 3600
 )
 
@@ -113,6 +114,9 @@ func (s *Server) assumeRole(c caller, form url.Values) (any, error) {
 		return nil, stsAccessDenied("MultiFactorAuthentication failed, must provide both MFA serial number and one time pass code.")
 	case code != "" && code != s.cfg.MFACode:
 		return nil, stsAccessDenied("MultiFactorAuthentication failed with invalid MFA one time pass code.")
+	case c.key.CanExpire && r.lifetime > defaultRoleSeconds*time.Second:
+		return nil, common("ValidationError",
+			"The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining")
 	}
 	return s.assume(r, "AssumeRole"), nil
 }

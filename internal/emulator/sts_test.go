@@ -435,6 +435,21 @@ func TestAssumeRole(t *testing.T) {
 	}
 }
 
+// TestRolesInAChainAreForAnHour: with a role's key another role can be had, but not for
+// longer.
+func TestRolesInAChainAreForAnHour(t *testing.T) {
+	s := startWith(t, Config{}, echo)
+	first := newTemporaryKey(time.Now(), time.Hour)
+	s.temporary.add(principal{key: first, issued: time.Now(), arn: "arn:aws:sts::111122223333:assumed-role/ops/jane"})
+	for seconds, want := range map[string]string{"3600": "", "3601": "ValidationError"} {
+		f := form("AssumeRole", "RoleArn", opsRole, "RoleSessionName", "jane", "DurationSeconds", seconds)
+		a := doQuery(t, s, newQuery(t, s, f.Encode(), "sts", first))
+		if a.Code != want || want != "" && !strings.Contains(a.Message, "role chaining") {
+			t.Errorf("a second role for %s seconds gets %d %s %q, not %q", seconds, a.status, a.Code, a.Message, want)
+		}
+	}
+}
+
 // TestTemporaryKey is the specification of what a temporary key opens.
 func TestTemporaryKey(t *testing.T) {
 	s := startWith(t, Config{}, echo)
