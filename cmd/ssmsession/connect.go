@@ -74,6 +74,7 @@ that has not ended by itself.`,
 					hint: "ssmsession start --no-connect --output json  prints one"}
 			}
 			c.open.take(response)
+			e.result.Target = c.open.target
 			start := &startCommand{env: e, open: c.open, terminal: tty.New(e.in, e.out)}
 			e.status = start.statusLine()
 			return (&givenSession{startCommand: start, stopped: cmd.Context()}).hold()

@@ -12,9 +12,15 @@ import (
 const killGrace = time.Second
 
 // timeoutError is a command that had no end in its time.
-type timeoutError struct{ limit time.Duration }
+type timeoutError struct {
+	limit time.Duration
+	early bool // it had not begun
+}
 
 func (t *timeoutError) Error() string {
+	if t.early {
+		return fmt.Sprintf("the command had not begun after %s", t.limit)
+	}
 	return fmt.Sprintf("the command had not ended after %s", t.limit)
 }
 
@@ -59,7 +65,7 @@ func (t *timeLimit) begin(ctx context.Context, limit, grace time.Duration) (cont
 	timer := time.AfterFunc(limit, func() {
 		close(t.over)
 		if !t.watched.Load() {
-			cancel(&timeoutError{limit})
+			cancel(&timeoutError{limit: limit, early: true})
 		}
 	})
 	return ctx, func() {
@@ -89,7 +95,7 @@ func (t *timeLimit) watch(ctx context.Context, r *reins) {
 			return
 		}
 	}
-	r.end(&timeoutError{t.limit})
+	r.end(&timeoutError{limit: t.limit})
 }
 
 // wait tells whether d has passed before ctx ended.
@@ -113,5 +119,5 @@ func (t *timeLimit) result(err error) error {
 	if timeout := (*timeoutError)(nil); errors.As(err, &timeout) {
 		return err // and what failed on the way out
 	}
-	return &timeoutError{t.limit}
+	return &timeoutError{limit: t.limit}
 }

@@ -77,7 +77,7 @@ func TestAgentsBefore3_1_1511MixTheOutputs(t *testing.T) {
 
 func TestExitCodesOfExecHaveAnOwner(t *testing.T) {
 	closed := &stream.Closed{}
-	late := &timeoutError{time.Minute}
+	late := &timeoutError{limit: time.Minute}
 	for _, c := range []struct {
 		name  string
 		err   error
@@ -233,7 +233,7 @@ func TestATimeLimitEndsWhatHasNotBegun(t *testing.T) {
 		ctx, stop := limit.begin(t.Context(), time.Minute, time.Hour)
 		defer stop()
 		<-ctx.Done()
-		if late := (*timeoutError)(nil); !errors.As(context.Cause(ctx), &late) {
+		if late := (*timeoutError)(nil); !errors.As(context.Cause(ctx), &late) || late.Error() != "the command had not begun after 1m0s" {
 			t.Errorf("it ends because of %v", context.Cause(ctx))
 		}
 	})
