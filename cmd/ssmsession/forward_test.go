@@ -268,7 +268,7 @@ func TestConnectionsAreCountedByWhatBecomesOfThem(t *testing.T) {
 	if !isClosed(tun.ready) {
 		t.Error("a session that was ready has not made the tunnel so")
 	}
-	want := "ssmsession: db:5432: a connection has failed: the target could not connect\n"
+	want := "ssmsession: db:5432: a connection was refused: the target could not connect\n"
 	if said.String() != want+want {
 		t.Errorf("people are told\n%s\nwant twice\n%s", said, want)
 	}

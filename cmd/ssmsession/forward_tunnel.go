@@ -373,7 +373,7 @@ func (t *tunnel) refused(conn net.Conn, why error) {
 	if counted, ok := conn.(*countingConn); ok && counted.from() != "" {
 		who += " from " + counted.from()
 	}
-	t.env.fail("%s has failed: %s", who, oneLine(p.message))
+	t.env.fail("%s was refused: %s", who, oneLine(p.message))
 }
 
 // tell emits the event of a connection.
