@@ -54,14 +54,14 @@ func (c *forwardCommand) run(ctx context.Context) (err error) {
 	if err != nil {
 		return end(err)
 	}
-	if err := c.announce(up); err != nil {
-		return end(err)
-	}
-	remove, err := c.writePidFile()
+	remove, err := c.writePidFile() // which whoever reads the lines may look for
 	if err != nil {
 		return end(err)
 	}
 	defer remove()
+	if err := c.announce(up); err != nil {
+		return end(err)
+	}
 	if err := c.detach(); err != nil {
 		return end(err)
 	}
