@@ -119,9 +119,11 @@ const trueRounds = 50
 // starts in two. Half of it are the wrapper's shells on the target; so where starting
 // takes longer, own-x-bare is what to compare: own-ms by bare-ms, 4 to 5.
 //
-// It takes the three by turns, so that a busy moment is everybody's. The process is
+// It takes all by turns, so that a busy moment is everybody's. The process is
 // this program with --version, in version-ms, and in own-beyond-bare-ms one that
-// does nothing but say hello.
+// does nothing but say hello. Of the machine's share two more tell: plain-own-ms is
+// own-ms without any wrapper, and shell-ms the least that any would take, a shell
+// that runs the command and says a word.
 func BenchmarkExecTrue(b *testing.B) {
 	program, bare := buildRelease(b, "."), buildRelease(b, bareProgram(b))
 	e := newTestEmulator(b)
@@ -131,23 +133,31 @@ func BenchmarkExecTrue(b *testing.B) {
 		c.add(b, env, name, args...)
 		return c.wall
 	}
-	var whole, starts, versions, bares, own, ownBare []time.Duration
+	took := map[string][]time.Duration{}
+	note := func(name string, d time.Duration) { took[name] = append(took[name], d) }
 	for b.Loop() {
 		for range trueRounds {
-			w, s := wall(program, "exec", exampleTarget, "--", "true"), startSession(b, e)
-			v, h := wall(program, "--version"), wall(bare)
-			whole, starts, versions, bares = append(whole, w), append(starts, s), append(versions, v), append(bares, h)
-			own, ownBare = append(own, w-s-v), append(ownBare, w-s-h)
+			whole, start := wall(program, "exec", exampleTarget, "--", "true"), startSession(b, e)
+			version, hello := wall(program, "--version"), wall(bare)
+			plain := wall(program, "exec", exampleTarget, "--plain", "--", "true")
+			note("whole-ms", whole)
+			note("start-session-ms", start)
+			note("version-ms", version)
+			note("bare-ms", hello)
+			note("own-ms", whole-start-version)
+			note("own-beyond-bare-ms", whole-start-hello)
+			note("plain-own-ms", plain-start-version)
+			note("shell-ms", wall("sh", "-c", "(exec true); printf x"))
 		}
 	}
-	for name, of := range map[string][]time.Duration{
-		"whole-ms": whole, "start-session-ms": starts, "version-ms": versions, "bare-ms": bares,
-		"own-ms": own, "own-beyond-bare-ms": ownBare,
-	} {
-		slices.Sort(of)
-		b.ReportMetric(milliseconds(of[len(of)/2]), name)
+	median := func(name string) float64 {
+		slices.Sort(took[name])
+		return milliseconds(took[name][len(took[name])/2])
 	}
-	b.ReportMetric(milliseconds(own[len(own)/2])/milliseconds(bares[len(bares)/2]), "own-x-bare")
+	for name := range took {
+		b.ReportMetric(median(name), name)
+	}
+	b.ReportMetric(median("own-ms")/median("bare-ms"), "own-x-bare")
 }
 
 // startSession takes the time of a StartSession, and ends the session.
