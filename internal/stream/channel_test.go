@@ -120,6 +120,18 @@ func TestLossIsRepairedByLaterAcknowledgements(t *testing.T) {
 	})
 }
 
+func TestARunThatIsLostIsRepairedInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := started(t, quiet())
+		for range 8 {
+			send(t, r, "x")
+		}
+		r.Sent()
+		r.Inject(Ack(7))
+		r.Want("all but those that may be reordered", "0:1:x", "1:1:x", "2:1:x", "3:1:x", "4:1:x")
+	})
+}
+
 func TestReceiving(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -246,6 +258,28 @@ func TestPauseAndStart(t *testing.T) {
 		r.Want("a pause nobody lifts")
 		time.Sleep(time.Millisecond)
 		r.Want("has an end", "1:1:b")
+	})
+}
+
+// A service that asks for a pause gets less at once afterwards, until acknowledgements
+// show that more can be taken.
+func TestAPauseMakesTheWindowSmaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := started(t, quiet())
+		r.Inject(Control(frame.PausePublication), Control(frame.StartPublication))
+		go func() { _ = r.Channel.Send(t.Context(), frame.Output, make([]byte, 1<<20)) }() // it ends with the test
+		first := r.Socket().Raw()
+		if len(first) != stream.DefaultWindow/4/1024 {
+			t.Errorf("after a pause %d messages of 1 kB go out at once, want a quarter of the window", len(first))
+		}
+		var acks [][]byte
+		for i := range first {
+			acks = append(acks, Ack(int64(i)))
+		}
+		r.Inject(acks...)
+		if n := len(r.Socket().Raw()); n != 2*len(first) {
+			t.Errorf("then %d, want twice as many", n)
+		}
 	})
 }
 
@@ -792,6 +826,39 @@ func TestABlockedSocketDoesNotStopReceiving(t *testing.T) {
 	})
 }
 
+// Acknowledgements that cannot get out wait, and cost no more than is told.
+func TestAcknowledgementsWaitForABlockedSocket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const batches, each = 100, 100
+		r := started(t, quiet())
+		release := r.Socket().Block()
+		send(t, r, "x") // what the writer is stuck with
+		for b := range int64(batches) {
+			var messages [][]byte
+			for i := range int64(each) {
+				messages = append(messages, Output(1+b*each+i, "x"))
+			}
+			r.Socket().Inject(frame.Binary, messages...)
+		}
+		synctest.Wait()
+		_, p, err := r.Channel.Recv(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(p); n < 500 || n > 1500 {
+			t.Errorf("%d messages were read at once while acknowledgements wait, want as many as have room", n)
+		}
+		time.Sleep(2 * time.Minute) // for all to be read, one batch a second
+		if _, p, err = r.Channel.Recv(t.Context()); err != nil || len(p) < each {
+			t.Errorf("then came %d bytes, %v; want more: a socket that is not read is not heard", len(p), err)
+		}
+		release()
+		if n := len(r.Sent()); n < 1000 || n > 2000 {
+			t.Errorf("%d messages waited for the socket, want 512 KiB of acknowledgements", n)
+		}
+	})
+}
+
 func TestWhatIsAcknowledgedIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := started(t, quiet())
@@ -903,7 +970,7 @@ func TestStats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := started(t, quiet())
 		send(t, r, "abc")
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(210 * time.Millisecond) // it is repeated after 200
 		r.Inject(Ack(0))
 		r.Socket().Cut(io.EOF)
 		time.Sleep(time.Second)

@@ -43,6 +43,15 @@ func TestALateLoopDoesNotBlameItsLink(t *testing.T) {
 			t.Error("a link that stays silent is alive after its grace")
 		}
 	})
+	t.Run("while the beginning of the session is late", func(t *testing.T) {
+		l := awake()
+		l.strayAt = begin
+		now := begin.Add(5 * time.Minute)
+		l.noticeSleep(now)
+		if want := now.Add(strayLimit); !l.strayDeadline().Equal(want) {
+			t.Errorf("it is waited for until %v after we woke, want %v", l.strayDeadline().Sub(now), strayLimit)
+		}
+	})
 	t.Run("without pings", func(t *testing.T) {
 		l := awake()
 		l.cfg.AliveInterval = -1

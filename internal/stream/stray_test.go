@@ -74,7 +74,8 @@ func TestASessionBegunElsewhereIsTold(t *testing.T) {
 		}, nil},
 		{"and not when the beginning may have been lost with a connection", func(_ *testing.T, r *Rig) {
 			r.Socket().Cut(errors.New("cut"))
-			synctest.Wait()
+			time.Sleep(time.Second)
+			r.Open()
 			r.Inject(Data(1, frame.Output, "i"))
 			time.Sleep(time.Minute)
 		}, nil},
