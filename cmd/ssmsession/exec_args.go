@@ -176,7 +176,7 @@ func (c *execCommand) mode() session.ExecMode {
 // hintInput tells whoever pipes something that it goes nowhere, once. What comes
 // late is seen when it is called again.
 func (c *execCommand) hintInput() {
-	if c.stdin || c.tty || c.hinted || !hasInput(c.env.in) {
+	if c.stdin || c.hinted || !hasInput(c.env.in) {
 		return
 	}
 	c.hinted = true
