@@ -487,7 +487,7 @@ func TestNothingIsLeftOfFaults(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Errorf("with %s closing fails: %v", spec, err)
 			}
-			if took := time.Since(begin); took > stopGrace+3*time.Second {
+			if took := time.Since(begin); took > patience {
 				t.Errorf("with %s closing took %v", spec, took)
 			}
 			p.conn.Close()
