@@ -259,6 +259,15 @@ func TestTheLogQuotesNoCall(t *testing.T) {
 	}
 }
 
+// TestAnAnswerIsNotLargerThanItsCall by far: every element of a list may be wrong.
+func TestAnAnswerIsNotLargerThanItsCall(t *testing.T) {
+	s := startWith(t, Config{}, echo)
+	a := call(t, s, "DescribeInstanceInformation", `{"Filters":[{}`+strings.Repeat(",{}", 100_000)+`]}`)
+	if a.code() != "ValidationException" || len(a.message()) > bodyLimit {
+		t.Errorf("a hundred thousand filters are answered with %s in %d bytes", a.code(), len(a.message()))
+	}
+}
+
 // TestNamesOfMembersCount in lists as well.
 func TestNamesOfMembersCount(t *testing.T) {
 	s := startWith(t, Config{}, echo)

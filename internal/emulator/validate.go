@@ -13,13 +13,20 @@ import (
 // ends. Members are named from the outside in, each in lower camel case.
 type validation struct{ violations []string }
 
+// violationLimit is how many violations are told: a call can have far more of them
+// than bytes that an answer should have.
+const violationLimit = 100
+
 // add adds that a member with a value must be otherwise.
 func (v *validation) add(value, member, constraint string) {
+	if len(v.violations) == violationLimit {
+		return
+	}
 	v.violations = append(v.violations,
 		fmt.Sprintf("Value %s at '%s' failed to satisfy constraint: Member must %s", value, member, constraint))
 }
 
-// err is nil or a ValidationException that lists everything.
+// err is nil or a ValidationException that lists them.
 func (v *validation) err() error {
 	n := len(v.violations)
 	if n == 0 {
