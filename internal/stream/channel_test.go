@@ -76,6 +76,21 @@ func TestRetransmission(t *testing.T) {
 	})
 }
 
+// What made the last connection slow is not the next one's.
+func TestRepetitionsBeginAnewOnTheNextSocket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := started(t, quiet())
+		send(t, r, "a")
+		time.Sleep(30 * time.Second) // and now each takes four
+		r.Socket().Cut(io.EOF)
+		synctest.Wait()
+		r.Open()
+		r.Want("at once", "ack 0", "0:1:a")
+		time.Sleep(200 * time.Millisecond)
+		r.Want("and after the first timeout", "0:1:a")
+	})
+}
+
 func TestRepetitionsAreIdentical(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := started(t, quiet())
@@ -200,6 +215,20 @@ func TestWindowBlocksTheWriterAndDropsNothing(t *testing.T) {
 		r.Want("the rest, once there is room", "1:1:efgh")
 		if err := <-sent; err != nil {
 			t.Fatalf("Send: %v", err)
+		}
+	})
+}
+
+// A window full of single bytes would take more than a hundred times its size.
+func TestManySmallMessagesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := started(t, quiet())
+		go func() { // it ends with the test
+			for r.Channel.Send(t.Context(), frame.Output, []byte("x")) == nil {
+			}
+		}()
+		if n := len(r.Socket().Raw()); n != 1<<15 {
+			t.Errorf("%d messages go out with none acknowledged, want 32768", n)
 		}
 	})
 }

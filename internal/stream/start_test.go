@@ -96,4 +96,22 @@ func TestASilentSessionBegins(t *testing.T) {
 			}
 		})
 	})
+	t.Run("and one that comes behind output is not", func(t *testing.T) {
+		for _, silent := range []bool{true, false} {
+			synctest.Test(t, func(t *testing.T) {
+				r := New(t, quiet())
+				r.Open()
+				if silent {
+					time.Sleep(time.Second)
+					r.Inject(Ack(0))
+					time.Sleep(time.Second)
+				}
+				r.Inject(Output(0, "$"))
+				wantBegun(t, r, "by then", true)
+				r.Sent()
+				r.Inject(Data(1, frame.HandshakeRequest, `{"RequestedClientActions":[{"ActionType":"SessionType","ActionParameters":{"SessionType":"Standard_Stream"}}]}`))
+				r.Want("it is acknowledged, for it has a number", "ack 1")
+			})
+		}
+	})
 }
