@@ -740,16 +740,15 @@ func (p *busyPeer) Send(ctx context.Context, t frame.PayloadType, b []byte) erro
 // An upload over one connection does not keep the end of another from the far side.
 func TestTunnelEndOfOneConnectionBesideTheUploadOfAnother(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		ended := make(chan time.Duration, 1)
+		ended := make(chan struct{})
 		r := newTunnelRig(t, "3.3.0.0", func(c net.Conn) error {
 			first := make([]byte, 1)
 			if _, err := io.ReadFull(c, first); err != nil {
 				return err
 			}
-			began := time.Now()
 			_, err := io.Copy(io.Discard, c)
 			if first[0] == 'q' {
-				ended <- time.Since(began)
+				close(ended)
 			}
 			return err
 		})
@@ -766,10 +765,11 @@ func TestTunnelEndOfOneConnectionBesideTheUploadOfAnother(t *testing.T) {
 			}
 		})
 		mustWrite(t, other, "q")
+		began := time.Now()
 		other.CloseWrite()
 		select {
-		case took := <-ended:
-			if took < DefaultHalfCloseWait || took > DefaultHalfCloseWait+time.Second {
+		case <-ended:
+			if took := time.Since(began); took < DefaultHalfCloseWait || took > DefaultHalfCloseWait+time.Second {
 				t.Errorf("the end was passed on after %v, want the wait of %v", took, DefaultHalfCloseWait)
 			}
 		case <-time.After(time.Minute):
