@@ -418,6 +418,20 @@ func TestExecSignalsTheGroupOnceItIsKnown(t *testing.T) {
 	})
 }
 
+func TestExecSignalsAllThatWaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newExecRig(t, Framed)
+		beginFramed(r)
+		r.wantSent("the end of no input", typed("e\n"))
+		signal(r.interrupt)
+		signal(r.kill)
+		r.say(frame.Output, "(p4321)")
+		r.wantSent("both", typed("i 4321\nk 4321\n"))
+		r.end(errClosed)
+		_ = r.wait() // not what this is about
+	})
+}
+
 func TestExecEndsWithWhatWentWrongHere(t *testing.T) {
 	broken := errors.New("broken")
 	for what, prepare := range map[string]func(r *execRig){

@@ -178,7 +178,7 @@ func TestTunnelReplyAfterTheWaitIsLost(t *testing.T) {
 }
 
 func TestTunnelLargeReplyToASlowReader(t *testing.T) {
-	reply := string(random(2 << 20))
+	reply := string(random(6 << 20)) // more than the multiplexer keeps
 	serve := func(c net.Conn) error {
 		io.ReadFull(c, make([]byte, 3))
 		io.WriteString(c, reply)
@@ -191,7 +191,7 @@ func TestTunnelLargeReplyToASlowReader(t *testing.T) {
 		var got strings.Builder
 		for {
 			time.Sleep(3 * time.Second) // longer than the wait
-			n, err := io.CopyN(&got, c, 300_000)
+			n, err := io.CopyN(&got, c, 1_000_000)
 			if err != nil {
 				break
 			}
@@ -200,7 +200,7 @@ func TestTunnelLargeReplyToASlowReader(t *testing.T) {
 			}
 		}
 		if got.String() != reply {
-			t.Errorf("%d bytes of the reply came, want 2 MB", got.Len())
+			t.Errorf("%d bytes of the reply came, want %d", got.Len(), len(reply))
 		}
 	})
 }
@@ -280,6 +280,43 @@ func TestTunnelRefusalThatBelongsToNobody(t *testing.T) {
 		time.Sleep(time.Minute)
 		if len(r.of(TunnelRefused)) != 0 || len(r.of(TunnelEnded)) != 1 {
 			t.Errorf("the events are %v, want an end and no refusal", r.events)
+		}
+	})
+}
+
+// A refusal is that of a stream without data which ends just then: not of one that has
+// said something, nor of two.
+func TestTunnelRefusalsAreMatched(t *testing.T) {
+	serve := func(c net.Conn) error {
+		word := make([]byte, 4)
+		io.ReadFull(c, word)
+		if string(word) == "talk" {
+			io.WriteString(c, "hello")
+		}
+		return c.Close()
+	}
+	refusal := message{frame.Flag, string(frame.ConnectToPortError.Append(nil))}
+	inBubble(t, serve, func(t *testing.T, r *tunnelRig) {
+		r.peer.coming <- refusal
+		c := r.connect()
+		mustWrite(t, c, "talk")
+		wantRead(t, "a destination that says something", c, "hello")
+		c.Close()
+		time.Sleep(refusalLife + time.Second) // nobody's, so far
+		synctest.Wait()
+		if n := len(r.of(TunnelRefused)); n != 0 {
+			t.Errorf("a connection with data was told as refused")
+		}
+		r.peer.coming <- refusal
+		for range 2 {
+			c := r.connect()
+			mustWrite(t, c, "hush")
+			wantRead(t, "a destination that says nothing", c, "")
+			c.Close()
+		}
+		synctest.Wait()
+		if n := len(r.of(TunnelRefused)); n != 1 {
+			t.Errorf("of one refusal %d connections were told as refused", n)
 		}
 	})
 }
