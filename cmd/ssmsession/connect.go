@@ -104,17 +104,14 @@ func (c *connectCommand) read(cmd *cobra.Command, from string) ([]byte, error) {
 		// It is not quoted: whoever looks at the messages need not have it, too.
 		return nil, usage(cmd, errors.New("a response is no argument, for everybody can see those: pipe it, or name a file"))
 	case from != "" && from != "-":
-		file, err := os.Open(from)
-		if err != nil {
-			return nil, fmt.Errorf("cannot read the response: %w", err)
-		}
-		defer file.Close() //nolint:errcheck // nothing was written
-		return readResponse(cmd.Context(), file)
+		return readResponse(cmd.Context(), openFile(from))
 	}
 	if tty.New(c.env.in, c.env.out).InIsTerminal() {
 		return nil, usage(cmd, errors.New("no response: pipe one, or name a file"))
 	}
-	document, err := readResponse(cmd.Context(), c.env.in)
+	document, err := readResponse(cmd.Context(), func() (io.ReadCloser, error) {
+		return io.NopCloser(tty.NewReader(c.env.in)), nil
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -134,32 +131,18 @@ func openTerminal() (*os.File, error) {
 	return os.OpenFile("/dev/tty", os.O_RDWR, 0)
 }
 
-// readResponse reads all there is. As of any read that nobody can abandon, its
-// goroutine is left behind if ctx ends.
-func readResponse(ctx context.Context, file *os.File) ([]byte, error) {
-	type whole struct {
-		data []byte
-		err  error
+// readResponse reads all there is.
+func readResponse(ctx context.Context, open func() (io.ReadCloser, error)) ([]byte, error) {
+	data, err := readWhole(ctx, open, maxResponse)
+	switch {
+	case errors.Is(err, tty.ErrNotOpen):
+		return nil, nil // and nothing is an empty response
+	case err != nil:
+		return nil, fmt.Errorf("cannot read the response: %w", err)
+	case len(data) > maxResponse:
+		return nil, &failure{code: "BadResponse", err: fmt.Errorf("the response is longer than %d bytes", maxResponse)}
 	}
-	done := make(chan whole, 1)
-	go func() {
-		data, err := io.ReadAll(io.LimitReader(tty.NewReader(file), maxResponse+1))
-		done <- whole{data, err}
-	}()
-	select {
-	case w := <-done:
-		switch {
-		case errors.Is(w.err, tty.ErrNotOpen):
-			return nil, nil // and nothing is an empty response
-		case w.err != nil:
-			return nil, fmt.Errorf("cannot read the response: %w", w.err)
-		case len(w.data) > maxResponse:
-			return nil, &failure{code: "BadResponse", err: fmt.Errorf("the response is longer than %d bytes", maxResponse)}
-		}
-		return w.data, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
+	return data, nil
 }
 
 // take makes the opening one of a session that was started elsewhere.

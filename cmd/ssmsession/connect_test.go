@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -132,16 +133,8 @@ func TestAResponseHasALongestLength(t *testing.T) {
 		if err := os.WriteFile(path, make([]byte, size), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		file, err := os.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = readResponse(t.Context(), file)
-		if (err != nil) != want {
+		if _, err := readResponse(t.Context(), openFile(path)); (err != nil) != want {
 			t.Errorf("a response of %d bytes is read with the error %v", size, err)
-		}
-		if err := file.Close(); err != nil {
-			t.Error(err)
 		}
 	}
 }
@@ -157,7 +150,7 @@ func TestAResponseThatDoesNotComeIsNotWaitedForAfterASignal(t *testing.T) {
 	stopped := errors.New("stopped")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(stopped)
-	if _, err := readResponse(ctx, from); !errors.Is(err, stopped) {
+	if _, err := readResponse(ctx, func() (io.ReadCloser, error) { return from, nil }); !errors.Is(err, stopped) {
 		t.Errorf("it ends with %v, want the signal", err)
 	}
 }

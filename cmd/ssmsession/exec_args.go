@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -106,7 +107,7 @@ func (c *execCommand) read(cmd *cobra.Command, words []string) error {
 	case cmd.Flags().Changed("shell"):
 		c.program.Argv = append([]string{"sh", "-c", c.shell, "sh"}, words...)
 	case cmd.Flags().Changed("script"): // or else an empty name would make a command of its arguments
-		script, err := readScript(c.script)
+		script, err := readScript(cmd.Context(), c.script)
 		if err != nil {
 			return &failure{code: "NoScript", err: err}
 		}
@@ -122,13 +123,9 @@ func (c *execCommand) read(cmd *cobra.Command, words []string) error {
 const maxScript = 64 << 20
 
 // readScript reads a whole script. The result is never nil.
-func readScript(name string) ([]byte, error) {
-	f, err := os.Open(name)
+func readScript(ctx context.Context, name string) ([]byte, error) {
+	script, err := readWhole(ctx, openFile(name), maxScript)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the script: %w", err)
-	}
-	script, err := io.ReadAll(io.LimitReader(f, maxScript+1))
-	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, fmt.Errorf("cannot read the script: %w", err)
 	}
 	if len(script) > maxScript {

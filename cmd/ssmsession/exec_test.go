@@ -355,11 +355,11 @@ func TestAScriptIsReadWhole(t *testing.T) {
 	if err := os.WriteFile(name, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := readScript(name); err != nil || got == nil || len(got) > 0 {
+	if got, err := readScript(t.Context(), name); err != nil || got == nil || len(got) > 0 {
 		t.Errorf("an empty script is read as %v, %v; want a script without bytes", got, err)
 	}
 	for _, bad := range []string{filepath.Join(dir, "nowhere"), dir} {
-		if _, err := readScript(bad); err == nil {
+		if _, err := readScript(t.Context(), bad); err == nil {
 			t.Errorf("%s is read as a script", bad)
 		}
 	}

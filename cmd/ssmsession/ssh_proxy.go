@@ -73,10 +73,12 @@ The exit code is 0 when the connection was closed, and 255 when there was none.`
 	}
 	f := cmd.Flags()
 	c.key.addFlags(f)
-	c.open.addFlags(f)
+	c.open.addRequestFlags(f)
+	c.open.addChannelFlags(f)
 	f.Lookup("document-name").Usage = "session document of the same kind (default: " + documentSSH + ")"
 	lacks := tunnelsLack()
 	lacks["output"] = "stdout is the connection's"
+	lacks["target"] = "HOST is the target"
 	without(cmd, lacks)
 	return cmd
 }
