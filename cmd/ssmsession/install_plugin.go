@@ -83,7 +83,7 @@ func (c *installCommand) mayReplace(path string) error {
 	info, err := os.Lstat(path)
 	switch {
 	case err != nil:
-		return nil // there is nothing, or else install says why
+		return nil //nolint:nilerr // there is nothing, or else install says why
 	case info.IsDir():
 		return fmt.Errorf("%s is a directory", path)
 	case c.force || isOurs(path):
