@@ -42,7 +42,7 @@ type loop struct {
 	linkAt  time.Time    // when there was a link last
 	before  int64        // what progress was then
 	proven  bool         // the link works
-	lostAt  time.Time    // when the last link that did has ended
+	lostAt  time.Time    // when the last link that had worked has ended, or the first; zero before
 	redials int          // since then
 	lastErr error        // why the last attempt failed
 
