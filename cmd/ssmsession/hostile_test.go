@@ -193,9 +193,12 @@ func hostileRows() []hostileRow {
 				h.next(frame.HandshakeComplete, `{}`)
 			}
 		}, prints: survived},
+		{name: "a handshake of 250 actions", do: func(h *hostile) {
+			h.next(frame.HandshakeRequest, `{"RequestedClientActions":[`+strings.Repeat(`{"ActionType":"KMSEncryption","ActionParameters":null},`, 250)+`{}]}`)
+		}, status: exitFailed, says: `could not do what it asked`},
 		{name: "a handshake of a thousand actions", do: func(h *hostile) {
 			h.next(frame.HandshakeRequest, `{"RequestedClientActions":[`+strings.Repeat(`{"ActionType":"KMSEncryption","ActionParameters":null},`, 1500)+`{}]}`)
-		}, status: exitFailed, says: `could not do what it asked`},
+		}, status: exitFailed, says: `handshake request has [0-9]+ bytes, and 16384 are all that is read`},
 		{name: "challenges that nobody asked for", do: func(h *hostile) {
 			h.begin(frame.StandardStream)
 			for h.more() {

@@ -71,7 +71,21 @@ func TestAnInstallLeavesNothingElseBehind(t *testing.T) {
 	if err != nil || len(entries) != 1 {
 		t.Errorf("the directory has %v, %v", entries, err)
 	}
-	if _, err := install(self, filepath.Join(dir, "nothing", pluginName)); err == nil {
-		t.Error("something was made in a directory that is not there")
+	if _, err := install(self, filepath.Join(path, pluginName)); err == nil {
+		t.Error("something was made in a directory that is none")
+	}
+}
+
+func TestAnInstallMakesItsDirectory(t *testing.T) {
+	self, err := ownPath()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "local", "bin", pluginName+exeSuffix())
+	if _, err := install(self, path); err != nil {
+		t.Fatal(err)
+	}
+	if !isOurs(path) {
+		t.Error("what was made is not this program")
 	}
 }
