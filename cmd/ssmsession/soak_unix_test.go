@@ -626,6 +626,10 @@ func (e *echo) want(ctx context.Context, words string) error {
 
 // end has the session terminated. Nothing may come any more but the end.
 func (e *echo) end(ctx context.Context) error {
+	// The last fault may just have cut it, and who is away is not told of the end.
+	for e.channel.Alive(ctx) != nil && ctx.Err() == nil {
+		time.Sleep(10 * time.Millisecond)
+	}
 	if err := terminate(ctx, e.service.client.Load(), e.grant.SessionID, terminateTimeout); err != nil {
 		return err
 	}

@@ -484,7 +484,7 @@ func (l *loop) unlink(now time.Time, why error) {
 	l.link, l.pending, l.spare = nil, nil, nil
 	l.answerAlive(why)
 	l.lastErr = why
-	if l.progress() > l.before || now.Sub(l.linkAt) >= redialCap {
+	if l.progress() > l.before || now.Sub(l.linkAt) >= usefulAfter {
 		l.tries = 0
 	}
 	if l.proven || l.lostAt.IsZero() {

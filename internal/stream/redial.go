@@ -11,7 +11,9 @@ import (
 const (
 	redialBase = 100 * time.Millisecond
 	redialCap  = 5 * time.Second
-	firstDials = 5 // attempts to get the first socket: three seconds at most, without what they take
+	// A link that has held for so long was of use, though nothing may have been to say.
+	usefulAfter = time.Second
+	firstDials  = 5 // attempts to get the first socket: three seconds at most, without what they take
 )
 
 // backoff is the wait before the n-th attempt to get a socket, n from 0:
