@@ -374,7 +374,7 @@ func TestWhatCannotBeOpened(t *testing.T) {
 }
 
 func TestAFullDiskIsReported(t *testing.T) {
-	if _, err := os.Stat("/dev/full"); err != nil {
+	if runtime.GOOS != "linux" {
 		t.Skip("no /dev/full here")
 	}
 	w := mustOpen(t, "/dev/full")
